@@ -1,0 +1,119 @@
+"""Problem in, Result out: what every backend answers."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import ClassVar, Protocol
+
+import numpy as np
+import torch
+from provenn.verifier.graph import Graph
+from provenn.verifier.spec import Case
+
+
+class Verdict(StrEnum):
+    """What is known of one case, or of a whole specification."""
+
+    VERIFIED = "verified"
+    FALSIFIED = "falsified"
+    UNKNOWN = "unknown"
+    TIMEOUT = "timeout"
+
+
+class Executor(Protocol):
+    """Runs the user's original file, independently of our Graph (onnxruntime, bound by `api`)."""
+
+    name: str
+
+    def run(self, inputs: np.ndarray) -> np.ndarray:
+        """float32 inputs [batch, *input_shape] -> float32 outputs [batch, *output_shape]."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """A network and cases that are decided independently of each other, bounded in one batch where possible.
+
+    graph: float64 parameters on the CPU; backends move it to `device` and `dtype`.
+    """
+
+    graph: Graph
+    cases: Sequence[Case]
+    executor: Executor | None = None
+    device: str = "cpu"
+    dtype: torch.dtype = torch.float32
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Wall-clock seconds from `start` (a time.monotonic value) on."""
+
+    seconds: float
+    start: float = field(default_factory=time.monotonic)
+
+    @property
+    def left(self) -> float:
+        """Seconds left, possibly negative."""
+        return self.start + self.seconds - time.monotonic()
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What is known of one case.
+
+    margin: largest known lower bound of min over clauses of max over rows of (d - C y); > 0 means verified;
+    -inf if none was computed. witness: float32 [*input_shape], confirmed by the executor; output: its answer.
+    """
+
+    verdict: Verdict
+    margin: float
+    method: str
+    seconds: float = 0.0
+    witness: np.ndarray | None = None
+    output: np.ndarray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """One outcome a case, and numbers about the run (seconds by phase, counts)."""
+
+    outcomes: tuple[Outcome, ...]
+    stats: dict[str, float] = field(default_factory=dict)
+
+
+Progress = Callable[[int, int, str], None]
+"""progress(done, total, phase): called at least after every batch; may raise to interrupt."""
+
+
+def silent(done: int, total: int, phase: str) -> None:
+    """Reports nothing."""
+
+
+class Backend(ABC):
+    """One way of deciding problems. Subclasses are stateless; capabilities are class attributes."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    verdicts: ClassVar[frozenset[Verdict]]
+    norms: ClassVar[frozenset[str]] = frozenset({"inf", "2", "1"})
+    gpu: ClassVar[bool] = True
+    requires: ClassVar[str | None] = None
+    """A package that must be installed, or None."""
+
+    @classmethod
+    def status(cls) -> str:
+        """ "available", or why not and what to do."""
+        from importlib.util import find_spec
+
+        if cls.requires is None or find_spec(cls.requires) is not None:
+            return "available"
+        return f"not installed: pip install {cls.requires}"
+
+    @abstractmethod
+    def solve(self, problem: Problem, budget: Budget, progress: Progress = silent) -> Result:
+        """One outcome a case, within the budget: cases not reached in time have verdict `timeout`."""

@@ -1,0 +1,33 @@
+"""An interval tensor: one lower and one upper bound a neuron."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from provenn.verifier.errors import InvalidBounds
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Interval:
+    """lower <= value <= upper, elementwise, over [batch, *node]."""
+
+    lower: Float[Tensor, "batch *node"]
+    upper: Float[Tensor, "batch *node"]
+
+    def intersect(self, other: Interval) -> Interval:
+        """The tighter of two valid intervals, side by side."""
+        return Interval(torch.maximum(self.lower, other.lower), torch.minimum(self.upper, other.upper))
+
+    def require_valid(self, where: str) -> Interval:
+        """Itself. Raises: InvalidBounds if any lower > upper or any bound is NaN."""
+        if not bool((self.lower <= self.upper).all()):
+            raise InvalidBounds(f"{where}: a lower bound lies above its upper bound, or is not a number")
+        return self
+
+    @property
+    def unstable(self) -> Tensor:
+        """Where zero lies strictly inside: [batch, *node] of bool."""
+        return (self.lower < 0) & (self.upper > 0)
