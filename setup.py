@@ -3,8 +3,5 @@
 from setuptools import find_packages, setup
 
 FLOORS = ("verifier", "models", "solvers", "api")
-PACKAGES = [
-    "provenn",
-    *(f"provenn.{p}" for floor in FLOORS for p in [floor, *(f"{floor}.{s}" for s in find_packages(floor))]),
-]
-setup(packages=PACKAGES, package_dir={"provenn": "provenn", **{f"provenn.{floor}": floor for floor in FLOORS}})
+INNER = [f"provenn.{name}" for floor in FLOORS for name in (floor, *(f"{floor}.{p}" for p in find_packages(floor)))]
+setup(packages=["provenn", *INNER], package_dir={"provenn": "provenn", **{f"provenn.{f}": f for f in FLOORS}})

@@ -1,0 +1,1 @@
+"""Where users meet it: the service, its jobs, the command line."""

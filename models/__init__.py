@@ -1,0 +1,1 @@
+"""How a network gets in, and runs."""

@@ -45,9 +45,8 @@ class Region:
             return cls(box)
         balls = [s.ball for s in sets if s.ball is not None]
         assert len(balls) == len(sets) and all(b.norm == first.norm for b in balls), "one norm a batch"
-        centre = torch.tensor([[float(c) for c in b.centre] for b in balls], dtype=dtype, device=device).reshape(
-            -1, *shape
-        )
+        rows = [[float(c) for c in b.centre] for b in balls]
+        centre = torch.tensor(rows, dtype=dtype, device=device).reshape(-1, *shape)
         slack = torch.finfo(dtype).eps * centre.abs().flatten(1).sum(1)
         radius = torch.tensor([float(b.radius) for b in balls], device=device, dtype=dtype)
         return cls(box, centre, radius * (1 + 4 * torch.finfo(dtype).eps) + slack, first.norm)
@@ -58,7 +57,7 @@ class Region:
         return self.box.lower.shape[0]
 
     def concretize(self, coefficients: Float[Tensor, "spec batch *input"]) -> Float[Tensor, "spec batch"]:
-        """Min of A x over the region: the better of the box's and the ball's minimum (their intersection is smaller)."""
+        """Min of A x over the region: the better of the box's and the ball's minimum, both below it."""
         a = coefficients.flatten(2)
         centre = ((self.box.lower + self.box.upper) / 2).flatten(1)
         radius = ((self.box.upper - self.box.lower) / 2).flatten(1)
