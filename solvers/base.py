@@ -107,7 +107,7 @@ class Backend(ABC):
 
     @classmethod
     def status(cls) -> str:
-        """ "available", or why not and what to do."""
+        """Says "available", or why not and what to do."""
         from importlib.util import find_spec
 
         if cls.requires is None or find_spec(cls.requires) is not None:

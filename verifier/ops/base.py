@@ -10,7 +10,7 @@ Shapes: a node's value is [batch, *node]; linear coefficients over it are [spec,
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import ClassVar, Self
 
@@ -21,6 +21,9 @@ from torch import Tensor
 
 Shape = tuple[int, ...]
 
+Linearization = Callable[[Tensor], tuple[tuple[Tensor, ...], Tensor | None]]
+"""A -> ((B_1, ..), c) with  sum_i B_i x_i + c <= A op(x_1, ..)  over the boxes it was made for (see Op.backward)."""
+
 
 @dataclass(frozen=True)
 class Op(ABC):
@@ -28,6 +31,12 @@ class Op(ABC):
 
     onnx: ClassVar[tuple[str, ...]]
     """The ONNX operators that are read into this op (documentation: `provenn ops`)."""
+
+    affine: ClassVar[bool] = False
+    """Whether the op is exactly affine, so that its linear bounds do not depend on the box."""
+
+    separable: ClassVar[bool] = False
+    """Whether every output coordinate reads at most one input coordinate, and none is read twice: boxes stay boxes."""
 
     @abstractmethod
     def forward(self, *inputs: Tensor) -> Tensor:
@@ -46,6 +55,14 @@ class Op(ABC):
         coefficients A: [spec, batch, *output]; B_i: [spec, batch, *input_i]; c: [spec, batch], or None for zero.
         """
 
+    def linearize(self, inputs: Sequence[Interval]) -> Linearization:
+        """`backward` over fixed boxes, so that what depends on the boxes alone is computed once."""
+        return lambda coefficients: self.backward(coefficients, inputs)
+
+    def improvable(self, *inputs: Interval) -> tuple[Tensor | None, ...]:
+        """For every input where a tighter bound could tighten the linear bounds: [batch, *input] of bool, or None."""
+        return tuple(x.lower < x.upper for x in inputs)
+
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
         """The same op with its parameters on `device`, rounded to `dtype`."""
         moved = {f.name: v.to(device, dtype) for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)}
@@ -56,6 +73,7 @@ class Op(ABC):
 class Affine(Op):
     """apply(x_1, .., x_k) is affine in (x_1, .., x_k) jointly: the affinity identity is a test for every subclass."""
 
+    affine = True
     has_offset: ClassVar[bool] = False
     """Whether apply(0) can differ from 0."""
 
@@ -80,10 +98,14 @@ class Affine(Op):
         radius = self.magnitude(*((x.upper - x.lower) / 2 for x in inputs))
         return Interval(centre - radius, centre + radius)
 
+    def improvable(self, *inputs: Interval) -> tuple[Tensor | None, ...]:
+        """Nowhere: an affine map is its own linear bound."""
+        return (None,) * len(inputs)
+
     def adjoint(self, coefficients: Tensor, shapes: Sequence[Shape]) -> tuple[Tensor, ...]:
         """A -> A J_i for every input i: the vector-Jacobian product. [rows, *output] -> [rows, *input_i]."""
         zeros = [coefficients.new_zeros((coefficients.shape[0], *shape)) for shape in shapes]
-        _, pull = torch.func.vjp(self.apply, *zeros)
+        pull = torch.func.vjp(self.apply, *zeros)[1]
         return tuple(pull(coefficients))
 
     def offset(self, shapes: Sequence[Shape], like: Tensor) -> Tensor:
@@ -101,23 +123,29 @@ class Affine(Op):
         if self.has_offset:
             offset = self.offset(shapes, coefficients).flatten()
             constant = coefficients.flatten(2) @ offset
-        return tuple(p.unflatten(0, (spec, batch)) for p in pulled), constant
+        return tuple(p.reshape(spec, batch, *p.shape[1:]) for p in pulled), constant
 
 
 @dataclass(frozen=True, eq=False)
 class Relaxation:
-    """lower_slope z + lower_intercept <= phi(z) <= upper_slope z + upper_intercept; all [batch, *node]."""
+    """lower_slope z + lower_intercept <= phi(z) <= upper_slope z + upper_intercept; all [batch, *node].
+
+    lower_intercept None stands for zero.
+    """
 
     lower_slope: Tensor
-    lower_intercept: Tensor
+    lower_intercept: Tensor | None
     upper_slope: Tensor
     upper_intercept: Tensor
 
     def backward(self, coefficients: Tensor) -> tuple[Tensor, Tensor]:
         """(B, c) with  B z + c <= A phi(z): positive coefficients take the lower line, negative ones the upper."""
-        positive, negative = coefficients.clamp(min=0), coefficients.clamp(max=0)
-        pulled = positive * self.lower_slope + negative * self.upper_slope
-        constant = (positive * self.lower_intercept + negative * self.upper_intercept).flatten(2).sum(-1)
+        negative = coefficients.clamp(max=0)
+        pulled = torch.addcmul(coefficients * self.lower_slope, negative, self.upper_slope - self.lower_slope)
+        constant = torch.einsum("sbn,bn->sb", negative.flatten(2), self.upper_intercept.flatten(1))
+        if self.lower_intercept is not None:
+            positive = coefficients.clamp(min=0).flatten(2)
+            constant = constant + torch.einsum("sbn,bn->sb", positive, self.lower_intercept.flatten(1))
         return pulled, constant
 
 
@@ -141,5 +169,14 @@ class Elementwise(Op):
         self, coefficients: Float[Tensor, "spec batch *node"], inputs: Sequence[Interval]
     ) -> tuple[tuple[Tensor, ...], Tensor | None]:
         """Through the two lines of `relax`."""
-        pulled, constant = self.relax(inputs[0].lower, inputs[0].upper).backward(coefficients)
-        return (pulled,), constant
+        return self.linearize(inputs)(coefficients)
+
+    def linearize(self, inputs: Sequence[Interval]) -> Linearization:
+        """The two lines of `relax`, computed once."""
+        relaxation = self.relax(inputs[0].lower, inputs[0].upper)
+
+        def pull(coefficients: Tensor) -> tuple[tuple[Tensor, ...], Tensor | None]:
+            pulled, constant = relaxation.backward(coefficients)
+            return (pulled,), constant
+
+        return pull

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from provenn.verifier.interval import Interval
 from provenn.verifier.ops.base import Elementwise, Relaxation
 from torch import Tensor
 
@@ -19,6 +20,10 @@ class Relu(Elementwise):
         """max(z, 0)."""
         return inputs[0].clamp(min=0)
 
+    def improvable(self, *inputs: Interval) -> tuple[Tensor | None, ...]:
+        """The unstable neurons: a stable one has its exact line already."""
+        return (inputs[0].unstable,)
+
     def relax(self, lower: Tensor, upper: Tensor) -> Relaxation:
         """Alpha z <= relu(z) <= u (z - l) / (u - l)  for every z in [l, u], alpha = 1 where u > -l, else 0.
 
@@ -28,4 +33,4 @@ class Relu(Elementwise):
         positive, negative = upper.clamp(min=0), lower.clamp(max=0)
         slope = positive / (positive - negative).clamp(min=torch.finfo(upper.dtype).tiny)
         slope = torch.where(lower >= 0, torch.ones_like(slope), slope)
-        return Relaxation((slope > 0.5).to(slope.dtype), torch.zeros_like(slope), slope, -slope * negative)
+        return Relaxation((slope > 0.5).to(slope.dtype), None, slope, -slope * negative)

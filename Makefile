@@ -1,0 +1,53 @@
+# Two commands do everything on a machine with Python 3.11 and make:  make demo   and   make test
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+DONE   := $(VENV)/.installed
+TREE   := build/tree/provenn
+FLOORS := verifier models solvers api
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint types check bench lock clean
+
+help:            ## what there is
+	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+$(DONE): requirements.lock pyproject.toml setup.py
+	@$(PYTHON) -c 'import sys; sys.exit("Provenn needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+install: $(DONE) ## make the virtual environment with the locked dependencies
+
+demo: $(DONE)    ## train, serve, upload, certify 100 digits, re-check every certificate, draw the curve
+	$(BIN)/python examples/demo.py
+
+test: $(DONE)    ## all tests, with coverage
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term
+
+.PHONY: $(TREE)
+$(TREE): $(DONE) # the import tree as it is installed, for tools that read files instead of importing
+	@rm -rf $@ && mkdir -p $@ && cp -R provenn/. $@/ && cp -R $(FLOORS) $@/
+
+lint: $(DONE) $(TREE) ## style, formatting and the import rules between the floors
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	cd build/tree && $(abspath $(BIN))/lint-imports --config $(CURDIR)/pyproject.toml
+
+types: $(DONE) $(TREE) ## strict type check of everything that is installed
+	$(BIN)/mypy -p provenn
+
+check: lint types test ## what must be green before a change lands
+
+bench: $(DONE)   ## speed against the reference networks in ../shared
+	$(BIN)/python benchmarks/crown.py
+
+lock: $(DONE)    ## resolve requirements.lock anew from pyproject.toml
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile pyproject.toml --all-extras --python-version 3.11 --no-header --no-annotate -q -o requirements.lock
+	sed -i 's/+cpu$$//' requirements.lock
+
+clean:           ## remove what was built (the virtual environment too)
+	rm -rf $(VENV) build *.egg-info .coverage* demo-output

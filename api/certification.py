@@ -1,0 +1,196 @@
+"""The path every request takes, in process or in a worker: model and specifications in, verdicts and certificates out.
+
+A case that the float engine calls verified is believed only after the trusted kernel has re-proved it (`checked`),
+or, for a network whose ops the kernel does not read, after a second run in float64 (`computed`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+
+import numpy as np
+import torch
+from provenn.models.executor import OnnxExecutor
+from provenn.models.onnx_reader import read
+from provenn.solvers.base import Budget, Outcome, Problem, Progress, Verdict, silent
+from provenn.solvers.portfolio import BACKENDS, backend
+from provenn.verifier.certificate.emit import emit
+from provenn.verifier.check import CertificateRejected, Network, check, read_network
+from provenn.verifier.errors import BackendError
+from provenn.verifier.graph import Graph
+from provenn.verifier.spec import Case, Specification
+
+CONFIRMING_MARGIN = 1e-6
+"""What a float64 margin must exceed to be called `computed` where no certificate can be made."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to certify: method name, wall-clock seconds for everything, torch device, seed, whether to make proofs."""
+
+    method: str = "auto"
+    seconds: float = 60.0
+    device: str = "cpu"
+    seed: int = 0
+    certificates: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """One uploaded file, as the engine, the executor and the trusted kernel read it.
+
+    network is None where the kernel refuses the file; `unreadable` says why.
+    """
+
+    digest: str
+    data: bytes
+    graph: Graph
+    executor: OnnxExecutor
+    network: Network | None
+    unreadable: str | None = None
+
+
+@dataclass(frozen=True)
+class Counterexample:
+    """An input inside the region and the executor's unsafe output, flat, as float32 values."""
+
+    input: list[float]
+    output: list[float]
+
+
+@dataclass(frozen=True, eq=False)
+class ItemResult:
+    """What is known of one specification.
+
+    margin: the largest proved lower bound (None if nothing was bounded); assurance: `checked` (re-proved by the
+    kernel), `computed` (floating point only), `replayed` (a counterexample, executed), or None; certificate: the
+    bundle's files.
+    """
+
+    verdict: str
+    method: str
+    margin: float | None
+    seconds: float
+    assurance: str | None = None
+    reason: str | None = None
+    counterexample: Counterexample | None = None
+    certificate: dict[str, bytes] | None = None
+    stats: dict[str, float] = field(default_factory=dict)
+
+
+def load_model(data: bytes) -> LoadedModel:
+    """Reads an ONNX file three times, independently.   Raises: InvalidModel, UnsupportedOp, ResourceLimit."""
+    graph, executor = read(data), OnnxExecutor(data)
+    digest = hashlib.sha256(data).hexdigest()
+    try:
+        return LoadedModel(digest, data, graph, executor, read_network(data))
+    except CertificateRejected as refusal:
+        return LoadedModel(digest, data, graph, executor, None, refusal.reason)
+
+
+def certify(
+    model: LoadedModel, specifications: Sequence[Specification], options: Options, progress: Progress = silent
+) -> list[ItemResult]:
+    """One result a specification, all bounded together.
+
+    Raises: InvalidSpecification if one does not fit the network; BackendError for an unknown method or device.
+    """
+    inputs, outputs = (torch.Size(s).numel() for s in (model.graph.input_shape, model.graph.output_shape))
+    for specification in specifications:
+        specification.require_fits(inputs, outputs)
+    budget = Budget(options.seconds)
+    problem = Problem(
+        model.graph,
+        [case for s in specifications for case in s.cases],
+        model.executor,
+        require_device(options.device),
+        seed=options.seed,
+    )
+    result = backend(options.method).solve(problem, budget, progress)
+    items, start = [], 0
+    for done, specification in enumerate(specifications):
+        outcomes = result.outcomes[start : start + len(specification.cases)]
+        start += len(specification.cases)
+        item = replace(_combined(outcomes), stats=result.stats)
+        if item.verdict == Verdict.VERIFIED:
+            item = _confirmed(model, specification, item, problem, budget, options)
+            progress(done + 1, len(specifications), "certificate")
+        items.append(item)
+    return items
+
+
+def require_device(name: str) -> str:
+    """`name` if torch can compute there.   Raises: BackendError saying what is available."""
+    known = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    if name.split(":")[0] not in known:
+        raise BackendError(name, f"this device is not available here; available: {', '.join(known)}")
+    return name
+
+
+def _combined(outcomes: Sequence[Outcome]) -> ItemResult:
+    """A specification is falsified by one case and verified by all; its margin is the smallest."""
+    verdicts = {o.verdict for o in outcomes}
+    order = (Verdict.FALSIFIED, Verdict.TIMEOUT, Verdict.UNKNOWN)
+    verdict = next((v for v in order if v in verdicts), Verdict.VERIFIED)
+    deciding = [o for o in outcomes if o.verdict == verdict]
+    margin = min(o.margin for o in outcomes)
+    method = max((o.method for o in deciding), key=list(BACKENDS).index)
+    witness = next((o for o in outcomes if o.witness is not None), None)
+    return ItemResult(
+        verdict=str(verdict),
+        method=method,
+        margin=margin if np.isfinite(margin) else None,
+        seconds=sum(o.seconds for o in outcomes),
+        assurance="replayed" if witness else None,
+        counterexample=_counterexample(witness) if witness else None,
+    )
+
+
+def _counterexample(outcome: Outcome) -> Counterexample:
+    assert outcome.witness is not None
+    assert outcome.output is not None
+    return Counterexample(outcome.witness.ravel().tolist(), outcome.output.ravel().tolist())
+
+
+def _confirmed(
+    model: LoadedModel,
+    specification: Specification,
+    item: ItemResult,
+    problem: Problem,
+    budget: Budget,
+    options: Options,
+) -> ItemResult:
+    """The item with its certificate, or a weaker verdict with the reason."""
+    if budget.left <= 0:
+        return replace(item, verdict=str(Verdict.TIMEOUT), reason="the time ended before the proof was made")
+    start = time.monotonic()
+    if model.network is None or not options.certificates:
+        why = model.unreadable if model.network is None else "no certificate was asked for"
+        confirmed = _computed(specification.cases, item, problem, budget, why)
+    else:
+        confirmed = _checked(model.network, specification, item)
+    return replace(confirmed, seconds=item.seconds + time.monotonic() - start)
+
+
+def _checked(network: Network, specification: Specification, item: ItemResult) -> ItemResult:
+    made_by = {"provenn": version("provenn"), "torch": torch.__version__}
+    try:
+        files = emit(network, specification, item.method, made_by)
+        report = check(files, network)
+    except CertificateRejected as refusal:
+        reason = f"bounded in floating point, but not proved: {refusal}"
+        return replace(item, verdict=str(Verdict.UNKNOWN), reason=reason)
+    return replace(item, margin=report.margin, assurance="checked", certificate=files)
+
+
+def _computed(cases: Sequence[Case], item: ItemResult, problem: Problem, budget: Budget, why: str | None) -> ItemResult:
+    again = replace(problem, cases=cases, dtype=torch.float64)
+    outcomes = backend(item.method).solve(again, budget).outcomes
+    margin = min(o.margin for o in outcomes)
+    if margin > CONFIRMING_MARGIN:
+        return replace(item, margin=margin, assurance="computed", reason=f"floating point only: {why}")
+    return replace(item, verdict=str(Verdict.UNKNOWN), reason="bounded in float32, but not confirmed in float64")

@@ -1,0 +1,81 @@
+"""Attack, IBP, CROWN, attack again: each only on the cases still open, each only while time is left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from provenn.solvers.attack import Attack
+from provenn.solvers.base import Backend, Budget, Outcome, Problem, Progress, Result, Verdict, silent
+from provenn.solvers.crown import Crown
+from provenn.solvers.ibp import Ibp
+from provenn.verifier.errors import BackendError
+
+BRIEF = Attack(steps=8, restarts=2)
+"""Enough for what is plainly false (a misclassified input needs no step at all)."""
+
+
+class Portfolio(Backend):
+    """The default: cheap methods on everything, dear ones only on what is left."""
+
+    name = "auto"
+    summary = "a brief attack -> ibp -> crown -> a longer attack, each on the cases still undecided"
+    verdicts = frozenset(Verdict)
+
+    def solve(self, problem: Problem, budget: Budget, progress: Progress = silent) -> Result:
+        """The first decisive outcome a case; otherwise the largest margin any method reached."""
+        phases: list[Backend] = [Ibp(), Crown()]
+        if problem.executor is not None:
+            phases = [BRIEF, *phases, Attack()]
+        return run(phases, problem, budget, progress)
+
+
+def run(phases: Sequence[Backend], problem: Problem, budget: Budget, progress: Progress) -> Result:
+    """Runs the phases in order on the cases that are still open; the stats carry each phase's seconds."""
+    total = len(problem.cases)
+    outcomes: list[Outcome | None] = [None] * total
+    stats: dict[str, float] = {}
+    for phase in phases:
+        todo = [i for i, o in enumerate(outcomes) if o is None or _is_open(o)]
+        if not todo or budget.left <= 0:
+            break
+        closed = total - len(todo)
+        part = replace(problem, cases=[problem.cases[i] for i in todo])
+        report = _after(progress, closed, total)
+        result = phase.solve(part, budget, report)
+        stats |= result.stats
+        for index, new in zip(todo, result.outcomes, strict=True):
+            outcomes[index] = merged(outcomes[index], new)
+    late = Outcome(Verdict.TIMEOUT, -float("inf"), phases[0].name)
+    return Result(tuple(o if o is not None else late for o in outcomes), stats)
+
+
+def merged(old: Outcome | None, new: Outcome) -> Outcome:
+    """The decisive outcome, else the one with the larger margin; seconds add up."""
+    if old is None:
+        return new
+    keep = new if not _is_open(new) or new.margin >= old.margin else old
+    verdict = new.verdict if _is_open(new) else keep.verdict
+    return replace(keep, verdict=verdict, seconds=old.seconds + new.seconds)
+
+
+def _is_open(outcome: Outcome) -> bool:
+    return outcome.verdict in (Verdict.UNKNOWN, Verdict.TIMEOUT)
+
+
+def _after(progress: Progress, closed: int, total: int) -> Progress:
+    """Reports a phase's progress over all cases: those closed before it count as done."""
+    return lambda done, _, phase: progress(closed + done, total, phase)
+
+
+BACKENDS: dict[str, type[Backend]] = {b.name: b for b in (Portfolio, Ibp, Crown, Attack)}
+
+
+def backend(name: str) -> Backend:
+    """The backend of that name.   Raises: BackendError naming the known ones, or what to install."""
+    if name not in BACKENDS:
+        raise BackendError(name, f"unknown method; known methods: {', '.join(BACKENDS)}")
+    chosen = BACKENDS[name]
+    if chosen.status() != "available":
+        raise BackendError(name, chosen.status())
+    return chosen()

@@ -1,0 +1,20 @@
+"""Fixtures for every test: the reference folder beside the project, small networks."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of reference networks and values, `../shared` or $PROVENN_SHARED; skips where it is absent."""
+    folder = Path(os.environ.get("PROVENN_SHARED", Path(__file__).parents[2] / "shared"))
+    if not (folder / "vnncomp2022").is_dir():
+        pytest.skip(f"the reference networks are not at {folder}")
+    return folder

@@ -1,0 +1,156 @@
+"""IBP and CROWN never cut off a reachable value, and keep the identities that bounds must keep."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from networks import box, mlp, residual, samples
+from torch import Tensor
+
+from provenn.verifier.bounds import schedule
+from provenn.verifier.bounds.backward import crown, interval_relaxed
+from provenn.verifier.bounds.interval import propagate
+from provenn.verifier.errors import InvalidBounds
+from provenn.verifier.graph import Graph, sequential
+from provenn.verifier.interval import Interval
+from provenn.verifier.ops.linear import Linear
+from provenn.verifier.ops.relu import Relu
+from provenn.verifier.ops.sigmoid import Sigmoid
+from provenn.verifier.ops.tanh import Tanh
+from provenn.verifier.region import Region
+
+RADII = [0.0, 1e-12, 1e-3, 0.1, 1.0, 1e6]
+
+
+def graphs() -> st.SearchStrategy[Graph]:
+    seeds = st.integers(0, 10_000)
+    widths = st.lists(st.integers(1, 7), min_size=2, max_size=5)
+    chains = st.builds(mlp, widths, seeds, st.sampled_from([Relu(), Tanh(), Sigmoid()]))
+    return st.one_of(chains, st.builds(residual, st.integers(1, 5), st.integers(1, 3), st.integers(1, 4), seeds))
+
+
+def regions(graph: Graph, radius: float, seed: int, norm: float | None, batch: int = 2) -> Region:
+    generator = torch.Generator().manual_seed(seed)
+    shape = (batch, *graph.input_shape)
+    centre = torch.randn(shape, generator=generator, dtype=torch.float64)
+    around = box(centre, radius * torch.rand(shape, generator=generator, dtype=torch.float64))
+    if norm is None:
+        return around
+    return Region(around.box, centre, torch.full((batch,), radius / 2, dtype=torch.float64), norm)
+
+
+def outputs_of(graph: Graph, points: Tensor) -> Tensor:
+    return graph.forward(points.flatten(0, 1)).reshape(*points.shape[:2], -1)
+
+
+@settings(max_examples=80, deadline=None)
+@given(graphs(), st.sampled_from(RADII), st.integers(0, 1000), st.sampled_from([None, 2.0, 1.0]))
+def test_no_sampled_output_lies_outside(graph: Graph, radius: float, seed: int, norm: float | None) -> None:
+    region = regions(graph, radius, seed, norm)
+    matrix = torch.randn((4, 2, graph.output_shape[0]), generator=torch.Generator().manual_seed(seed)).double()
+    outputs = outputs_of(graph, samples(region, 600, seed))
+    values = torch.einsum("sbo,nbo->nsb", matrix, outputs)
+    slack = 1e-11 * (1 + values.abs().amax(0) + radius)
+    interval = propagate(graph, region.box)
+    for relaxed in (crown(graph, region), interval_relaxed(graph, region, interval)):
+        assert (relaxed.output_lower(matrix) <= values.amin(0) + slack).all()
+    assert (interval[-1].lower <= outputs.amin(0) + slack.amax()).all()
+    assert (interval[-1].upper >= outputs.amax(0) - slack.amax()).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(graphs(), st.sampled_from(RADII[:5]), st.integers(0, 1000))
+def test_intermediate_bounds_hold_at_every_node(graph: Graph, radius: float, seed: int) -> None:
+    region = regions(graph, radius, seed, None)
+    bounds = crown(graph, region).bounds
+    points = samples(region, 300, seed)
+    values = [points.flatten(0, 1)]
+    for node in graph.nodes[1:]:
+        assert node.op is not None
+        values.append(node.op.forward(*(values[i] for i in node.inputs)))
+    for value, bound in zip(values, bounds, strict=True):
+        seen = value.reshape(*points.shape[:2], *value.shape[1:])
+        assert (seen >= bound.lower - 1e-10).all()
+        assert (seen <= bound.upper + 1e-10).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(graphs(), st.integers(0, 1000), st.sampled_from([0.01, 0.5]))
+def test_crown_is_never_looser_than_interval_and_batch_equals_loop(graph: Graph, seed: int, radius: float) -> None:
+    region = regions(graph, radius, seed, None, batch=3)
+    matrix = torch.eye(graph.output_shape[0], dtype=torch.float64).unsqueeze(1).expand(-1, 3, -1)
+    together = crown(graph, region).output_lower(matrix)
+    assert (together >= propagate(graph, region.box)[-1].lower.T - 1e-12).all()
+    for b in range(3):
+        alone = crown(graph, region.select(slice(b, b + 1))).output_lower(matrix[:, b : b + 1])
+        torch.testing.assert_close(alone[:, 0], together[:, b], rtol=1e-9, atol=1e-12)
+
+
+def test_a_smaller_box_is_never_looser_for_interval_bounds() -> None:
+    graph = mlp([5, 8, 8, 3], 1)
+    centre = torch.randn((4, 5), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    wide, narrow = propagate(graph, box(centre, 0.3).box)[-1], propagate(graph, box(centre, 0.2).box)[-1]
+    assert (narrow.lower >= wide.lower).all()
+    assert (narrow.upper <= wide.upper).all()
+
+
+def test_rows_are_the_same_in_any_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, centre = mlp([6, 20, 20, 4], 3), torch.zeros((2, 6), dtype=torch.float64)
+    matrix = torch.eye(4, dtype=torch.float64).unsqueeze(1).expand(-1, 2, -1)
+    whole = crown(graph, box(centre, 0.5)).output_lower(matrix)
+    monkeypatch.setattr(schedule, "CHUNK_ELEMENTS", 100)
+    torch.testing.assert_close(crown(graph, box(centre, 0.5)).output_lower(matrix), whole, rtol=1e-12, atol=1e-12)
+
+
+def test_permuted_neurons_and_a_split_affine_map_change_nothing() -> None:
+    graph, order = mlp([4, 6, 3], 5), torch.tensor([3, 1, 5, 0, 4, 2])
+    first, last = graph.nodes[1].op, graph.nodes[3].op
+    assert isinstance(first, Linear)
+    assert isinstance(last, Linear)
+    zero, eye = torch.zeros(6, dtype=torch.float64), torch.eye(6, dtype=torch.float64)
+    permuted = [Linear(first.weight[order], first.bias[order]), Relu(), Linear(last.weight[:, order], last.bias)]
+    split = [Linear(first.weight, zero), Linear(eye, first.bias), Relu(), last]
+    region = box(torch.zeros((1, 4), dtype=torch.float64), 0.7)
+    matrix = torch.eye(3, dtype=torch.float64).unsqueeze(1)
+    expected = crown(graph, region).output_lower(matrix)
+    for ops in (permuted, split):
+        torch.testing.assert_close(crown(sequential((4,), ops), region).output_lower(matrix), expected)
+
+
+def test_a_point_is_bounded_by_its_own_value() -> None:
+    graph = mlp([4, 9, 9, 2], 2)
+    point = torch.randn((1, 4), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    matrix = torch.eye(2, dtype=torch.float64).unsqueeze(1)
+    lower = crown(graph, box(point, 0.0)).output_lower(matrix)
+    torch.testing.assert_close(lower[:, 0], graph.forward(point)[0])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_bound_that_is_not_finite_is_refused(value: float) -> None:
+    graph = mlp([2, 3, 1], 0)
+    bad = torch.tensor([[0.0, value]], dtype=torch.float64)
+    with pytest.raises(InvalidBounds, match="input"):
+        propagate(graph, Interval(bad, bad))
+    with pytest.raises(InvalidBounds):
+        crown(graph, Region(Interval(bad, bad)))
+
+
+def test_float32_agrees_with_float64() -> None:
+    graph = mlp([10, 30, 30, 5], 7)
+    region = box(torch.zeros((2, 10), dtype=torch.float64), 0.2)
+    matrix = torch.eye(5, dtype=torch.float64).unsqueeze(1).expand(-1, 2, -1)
+    single = Region(Interval(region.box.lower.float(), region.box.upper.float()))
+    lower = crown(graph.to("cpu", torch.float32), single).output_lower(matrix.float())
+    torch.testing.assert_close(lower.double(), crown(graph, region).output_lower(matrix), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_agrees_with_cpu() -> None:
+    graph, centre = mlp([10, 40, 40, 5], 7), torch.zeros((8, 10), dtype=torch.float64)
+    matrix = torch.eye(5, dtype=torch.float64).unsqueeze(1).expand(-1, 8, -1)
+    there = box(centre.cuda(), 0.2)
+    lower = crown(graph.to("cuda", torch.float64), there).output_lower(matrix.cuda())
+    torch.testing.assert_close(lower.cpu(), crown(graph, box(centre, 0.2)).output_lower(matrix))
