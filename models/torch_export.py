@@ -1,0 +1,43 @@
+"""The caller's own torch module, in this process, as ONNX bytes."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from importlib.util import find_spec
+
+import torch
+from provenn.verifier.errors import InvalidModel
+from torch import nn
+
+OPSET = 18
+
+
+def export(module: nn.Module, input_shape: tuple[int, ...]) -> bytes:
+    """ONNX bytes of `module` in inference mode, for inputs [batch, *input_shape] of any batch.
+
+    The module's training flag is put back as it was. Never for files of strangers: a module is code.
+    Raises: InvalidModel if onnxscript is missing or torch's exporter refuses the module.
+    """
+    if find_spec("onnxscript") is None:
+        raise InvalidModel('exporting a torch module needs onnxscript: pip install "provenn[export]"')
+    like = next((p for p in module.parameters()), torch.zeros(0))
+    example = torch.zeros((2, *input_shape), dtype=like.dtype, device=like.device)
+    training = module.training
+    module.eval()
+    buffer = io.BytesIO()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.simplefilter("ignore", FutureWarning)
+            batch = torch.export.Dim("batch")
+            program = torch.onnx.export(
+                module, (example,), dynamo=True, dynamic_shapes=({0: batch},), opset_version=OPSET, verbose=False
+            )
+    except torch.onnx.OnnxExporterError as refusal:
+        raise InvalidModel(f"torch's exporter refuses this module: {refusal}") from refusal
+    finally:
+        module.train(training)
+    assert program is not None
+    program.save(buffer)
+    return buffer.getvalue()
