@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import warnings
 from importlib.util import find_spec
 
 import torch
-from provenn.verifier.errors import InvalidModel
 from torch import nn
+
+from provenn.verifier.errors import InvalidModel
 
 OPSET = 18
 
@@ -25,7 +25,6 @@ def export(module: nn.Module, input_shape: tuple[int, ...]) -> bytes:
     example = torch.zeros((2, *input_shape), dtype=like.dtype, device=like.device)
     training = module.training
     module.eval()
-    buffer = io.BytesIO()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -39,5 +38,4 @@ def export(module: nn.Module, input_shape: tuple[int, ...]) -> bytes:
     finally:
         module.train(training)
     assert program is not None
-    program.save(buffer)
-    return buffer.getvalue()
+    return bytes(program.model_proto.SerializeToString())

@@ -36,6 +36,7 @@ def load(name: str) -> bytes:
 
 def _trained(name: str) -> bytes:
     import torch
+
     from provenn.models.torch_export import export
     from provenn.models.zoo import networks
     from provenn.models.zoo.digits import load_digits

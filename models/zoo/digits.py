@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+
 from provenn.verifier.errors import InvalidModel
 
 TEST_IMAGES = 360

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor, nn
+
 from provenn.models.zoo.digits import Digits
 from provenn.models.zoo.networks import interval
-from torch import Tensor, nn
 
 BATCH = 128
 
@@ -22,9 +23,9 @@ def train(module: nn.Module, data: Digits, epochs: int, radius: float = 0.0, see
     module.train()
     for epoch in range(epochs):
         now = radius * min(1.0, epoch / (0.6 * epochs))
-        for index in torch.randperm(len(labels), generator=generator).split(BATCH):
+        for index in torch.split(torch.randperm(len(labels), generator=generator), BATCH):
             optimiser.zero_grad()
-            _loss(module, images[index], labels[index], now).backward()
+            torch.autograd.backward(_loss(module, images[index], labels[index], now))
             optimiser.step()
         schedule.step()
     module.eval()
