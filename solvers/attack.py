@@ -9,6 +9,8 @@ from fractions import Fraction
 
 import numpy as np
 import torch
+from torch import Tensor
+
 from provenn.solvers.base import Backend, Budget, Executor, Outcome, Problem, Progress, Result, Verdict, silent
 from provenn.solvers.bounding import batch_size
 from provenn.solvers.packing import Packed, batches, pack
@@ -16,7 +18,6 @@ from provenn.verifier.errors import BackendError
 from provenn.verifier.graph import Graph
 from provenn.verifier.region import Region
 from provenn.verifier.spec import Case
-from torch import Tensor
 
 
 @dataclass(frozen=True)

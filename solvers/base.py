@@ -11,6 +11,7 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 import torch
+
 from provenn.verifier.graph import Graph
 from provenn.verifier.spec import Case
 

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
+from torch import Tensor
+
 from provenn.solvers.base import Budget, Outcome, Problem, Progress, Result, Verdict
 from provenn.solvers.packing import Packed, batches, pack
 from provenn.verifier.graph import Graph
-from torch import Tensor
 
 Margins = Callable[[Graph, Packed], Tensor]
 """(graph, packed cases) -> a lower bound of every case's margin: [batch]."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from provenn.solvers.base import Backend, Budget, Problem, Progress, Result, Verdict, silent
 from provenn.solvers.bounding import bound_cases
 from provenn.solvers.packing import Packed
 from provenn.verifier.bounds.backward import crown
 from provenn.verifier.graph import Graph
-from torch import Tensor
 
 
 class Crown(Backend):

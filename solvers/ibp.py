@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from provenn.solvers.base import Backend, Budget, Problem, Progress, Result, Verdict, silent
 from provenn.solvers.bounding import bound_cases
 from provenn.solvers.packing import Packed
 from provenn.verifier.bounds.backward import rows_over_box
 from provenn.verifier.bounds.interval import propagate
 from provenn.verifier.graph import Graph
-from torch import Tensor
 
 
 class Ibp(Backend):

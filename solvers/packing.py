@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
+
 from provenn.solvers.base import Problem
 from provenn.verifier.graph import Graph
 from provenn.verifier.region import Region
 from provenn.verifier.spec import Case
-from torch import Tensor
 
 
 @dataclass(frozen=True, eq=False)
