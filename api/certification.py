@@ -14,6 +14,7 @@ from importlib.metadata import version
 
 import numpy as np
 import torch
+
 from provenn.models.executor import OnnxExecutor
 from provenn.models.onnx_reader import read
 from provenn.solvers.base import Budget, Outcome, Problem, Progress, Verdict, silent

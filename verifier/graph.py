@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
+from torch import Tensor
+
 from provenn.verifier.errors import InvalidModel
 from provenn.verifier.ops.base import Op, Shape
-from torch import Tensor
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from provenn.verifier.errors import InvalidBounds
 from torch import Tensor
+
+from provenn.verifier.errors import InvalidBounds
 
 
 @dataclass(frozen=True, eq=False)

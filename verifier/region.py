@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float
+from torch import Tensor
+
 from provenn.verifier.interval import Interval
 from provenn.verifier.spec import InputSet
-from torch import Tensor
 
 DUAL = {1.0: float("inf"), 2.0: 2.0}
 """Norm of the ball -> its dual norm, which measures the coefficients. (l_inf balls are boxes.)"""

@@ -14,6 +14,7 @@ from fractions import Fraction
 from functools import cached_property
 
 import numpy as np
+
 from provenn.verifier.errors import InvalidSpecification
 
 

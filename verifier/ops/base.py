@@ -16,8 +16,9 @@ from typing import ClassVar, Self
 
 import torch
 from jaxtyping import Float
-from provenn.verifier.interval import Interval
 from torch import Tensor
+
+from provenn.verifier.interval import Interval
 
 Shape = tuple[int, ...]
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from provenn.verifier.ops.base import Affine, Shape
 from torch import Tensor
+
+from provenn.verifier.ops.base import Affine, Shape
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
+
 from provenn.verifier.interval import Interval
 from provenn.verifier.ops.base import Elementwise, Relaxation
-from torch import Tensor
 
 
 @dataclass(frozen=True)

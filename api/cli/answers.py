@@ -1,0 +1,144 @@
+"""The answer of `provenn certify`: as the JSON object of docs/cli.md, and as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from provenn.api.certification import ItemResult
+from provenn.api.cli.artifacts import Kept
+from provenn.api.report import JobResult, Point, overall, report
+
+SHOWN = 20
+COLOURS = {"verified": "green", "falsified": "red", "unknown": "yellow", "timeout": "yellow"}
+MEANING = {
+    "checked": "every claim re-proved by the trusted checker, rigorously in real arithmetic",
+    "computed": "floating point only: no certificate",
+    "replayed": "the counterexample was run by onnxruntime",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """Everything known at the end; kept: what was written for each result; folder: --out; seconds: wall clock."""
+
+    points: Sequence[Point]
+    results: Sequence[ItemResult]
+    kept: Sequence[Kept]
+    folder: str | None
+    seconds: float
+
+    @property
+    def verdict(self) -> str:
+        """Over all results."""
+        return overall([r.verdict for r in self.results])
+
+    @cached_property
+    def summary(self) -> JobResult:
+        """The same report that the service gives."""
+        return report(self.points, self.results, [k.certificate for k in self.kept], {})
+
+
+def as_json(answer: Answer) -> dict[str, Any]:
+    """One object; a batch has `items` besides, and its margin is null unless every item was bounded."""
+    margins = [r.margin for r in answer.results]
+    items = [_item(answer, i) for i in range(len(answer.results))]
+    certificates = [k.certificate for k in answer.kept if k.certificate is not None]
+    found: dict[str, Any] = {
+        "verdict": answer.verdict,
+        "method": ", ".join(dict.fromkeys(r.method for r in answer.results)),
+        "margin": None if None in margins else min(m for m in margins if m is not None),
+        "seconds": answer.seconds,
+        "assurance": _assurance(answer),
+        "reason": next((r.reason for r in answer.results if r.verdict == answer.verdict and r.reason), None),
+        "certificate": certificates[0] if len(items) == 1 and certificates else None,
+        "counterexample": next((i["counterexample"] for i in items if i["counterexample"]), None),
+        "stats": answer.summary.stats,
+    }
+    if len(items) > 1:
+        found["certificate"] = answer.folder if certificates else None
+        found["items"] = items
+    return found
+
+
+def as_view(answer: Answer) -> RenderableType:
+    """A table of facts for one question, a table of counts per radius for a batch."""
+    return _single(answer) if len(answer.results) == 1 else _batch(answer)
+
+
+def _item(answer: Answer, index: int) -> dict[str, Any]:
+    kept, item = answer.kept[index], answer.summary.items[index].model_dump()
+    if item["counterexample"] is not None:
+        item["counterexample"]["path"] = kept.counterexample
+    return item
+
+
+def _assurance(answer: Answer) -> str | None:
+    """The weakest among those that decide the verdict."""
+    found = {r.assurance for r in answer.results if r.verdict == answer.verdict}
+    return next((a for a in (None, "computed", "checked", "replayed") if a in found), None)
+
+
+def _verdict(verdict: str) -> Text:
+    return Text(verdict, style=f"bold {COLOURS[verdict]}")
+
+
+def _single(answer: Answer) -> RenderableType:
+    result, kept = answer.results[0], answer.kept[0]
+    table = Table.grid(padding=(0, 3))
+    table.add_row("verdict", _verdict(result.verdict))
+    table.add_row("method", result.method)
+    table.add_row("margin", "not bounded" if result.margin is None else f"{result.margin:.6g}  (proved lower bound)")
+    table.add_row("seconds", f"{answer.seconds:.3f}")
+    if result.assurance:
+        table.add_row("assurance", f"{result.assurance}: {MEANING[result.assurance]}")
+    if result.reason:
+        table.add_row("reason", Text(result.reason))
+    if result.counterexample:
+        table.add_row("output", Text(_numbers(result.counterexample.output)))
+        table.add_row("counterexample", Text(kept.counterexample or "not kept: give --out DIR"))
+    if result.certificate:
+        table.add_row("certificate", Text(kept.certificate or "made and checked, not kept: give --out DIR"))
+    return table
+
+
+def _batch(answer: Answer) -> RenderableType:
+    head = Text.assemble("verdict   ", _verdict(answer.verdict), f"   {answer.seconds:.2f} s")
+    table = Table("radius", "verified", "falsified", "unknown", "timeout", "verified %", box=None, pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in answer.summary.summary:
+        counts = (row.verified, row.falsified, row.unknown, row.timeout)
+        table.add_row(f"{row.epsilon:g}", *map(str, counts), f"{100 * row.verified / sum(counts):.1f}")
+    return Group(head, Text(), table, *_open_items(answer), *_folder(answer))
+
+
+def _open_items(answer: Answer) -> list[RenderableType]:
+    """The first items that were not verified."""
+    left = [i for i in answer.summary.items if i.verdict != "verified"]
+    if not left:
+        return []
+    table = Table("input", "radius", "verdict", "method", "margin", "reason", box=None, pad_edge=False)
+    for item in left[:SHOWN]:
+        margin = "" if item.margin is None else f"{item.margin:.4g}"
+        reason = Text(item.reason or "")
+        table.add_row(str(item.input), f"{item.epsilon:g}", _verdict(item.verdict), item.method, margin, reason)
+    more = [Text(f"... and {len(left) - SHOWN} more; --json lists all")] if len(left) > SHOWN else []
+    return [Text(), table, *more]
+
+
+def _folder(answer: Answer) -> list[RenderableType]:
+    count = sum(r.certificate is not None for r in answer.results)
+    where = f"in {answer.folder}" if answer.folder else "made and checked, not kept: give --out DIR"
+    return [Text(f"\n{count} certificates {where}")] if count else []
+
+
+def _numbers(values: Sequence[float]) -> str:
+    shown = ", ".join(f"{v:.5g}" for v in values[:10])
+    return f"[{shown}{', ...' if len(values) > 10 else ''}]"

@@ -1,0 +1,225 @@
+"""The commands: options in, one library call, one answer out. Heavy imports wait until a command needs them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from provenn.api.cli import outcome
+from provenn.api.cli.outcome import ExitCode
+from provenn.verifier.errors import ProvennError
+
+app = typer.Typer(
+    name="provenn",
+    help="Proves things about neural networks and hands back certificates that need not be trusted.",
+    epilog="Begin with:\n\n  provenn inspect model.onnx\n  provenn certify --help\n\nManual: docs/cli.md",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of a table.")]
+ModelFile = Annotated[Path, typer.Argument(metavar="MODEL", help="The network: an .onnx file, or .onnx.gz.")]
+SpecFile = Annotated[
+    Path | None, typer.Option("--spec", metavar="FILE", help="A property: .vnnlib, .vnnlib.gz or .json.")
+]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command line (the process's own if None) and returns its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    as_json = "--json" in given
+    sys.excepthook = partial(outcome.internal, as_json)
+    try:
+        return int(app(given, prog_name="provenn", standalone_mode=False) or 0)
+    except (ProvennError, typer.TyperException) as error:
+        outcome.complain(error, as_json)
+        return ExitCode.INTERNAL if isinstance(error, outcome.CannotWrite) else ExitCode.USAGE
+    except typer.Abort:
+        return ExitCode.INTERRUPTED
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from provenn.api.cli.listings import versions
+
+        print(versions()["provenn"])
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Proves things about neural networks and hands back certificates that need not be trusted."""
+
+
+@app.command(epilog="Examples:\n\n  provenn inspect model.onnx\n  provenn inspect model.onnx.gz --json")
+def inspect(model: ModelFile, json: Json = False) -> int:
+    """Show what a network is: shapes, operators, parameters, digest. Exit code 2 if it cannot be read."""
+    from provenn.api.cli import listings
+    from provenn.api.cli.files import read_file
+
+    facts = listings.network(read_file(model))
+    outcome.show(facts, listings.facts(facts), json)
+    return ExitCode.VERIFIED
+
+
+CERTIFY_EPILOG = """Examples:
+
+  provenn certify model.onnx --spec property.vnnlib --out proof
+  provenn certify model.onnx --input x.npy --label 3 --eps 0.03 --clip 0 1
+  provenn certify model.onnx --input xs.npy --label ys.npy --eps 0.01 --eps 0.03
+
+Exit codes: 0 verified (all of a batch), 10 falsified, 11 unknown, 12 timeout, 2 bad input,
+1 internal error, or results that cannot be saved.
+
+Anyone can then check the certificate: provenn check proof/certificate.zip --model model.onnx"""
+
+
+@app.command(epilog=CERTIFY_EPILOG)
+def certify(
+    model: ModelFile,
+    spec: SpecFile = None,
+    inputs: Annotated[
+        Path | None,
+        typer.Option("--input", metavar="FILE.npy", help="One input, or a batch with a leading axis of any length."),
+    ] = None,
+    label: Annotated[
+        str | None,
+        typer.Option(metavar="K", help="The class that must win: a number; for a batch 7,2,1 or a labels.npy file."),
+    ] = None,
+    eps: Annotated[
+        list[str] | None,
+        typer.Option(metavar="E", help="Radius around the input, as 0.03 or 8/255; repeat it for several."),
+    ] = None,
+    norm: Annotated[Literal["inf", "2", "1"], typer.Option(help="The norm that measures the radius.")] = "inf",
+    clip: Annotated[
+        tuple[float, float] | None,
+        typer.Option(metavar="LO HI", help="Range every input value stays in, such as 0 1 for pixels."),
+    ] = None,
+    target: Annotated[
+        int | None, typer.Option(metavar="T", help="The one class that must not win; default: any but the label.")
+    ] = None,
+    method: Annotated[
+        str, typer.Option(help="auto, ibp, crown, ...: the names that `provenn backends` lists.")
+    ] = "auto",
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Wall-clock limit of the computation.")] = 60.0,
+    device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1.")] = "cpu",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the attack: the same seed, the same answer.")] = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Keep certificates and counterexamples in DIR; without it no file is written."
+        ),
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Prove a property of a network, or find a counterexample: give --spec, or --input with --label and --eps."""
+    from provenn.api.cli.request import Request, Robustness
+
+    robustness = None
+    if inputs is not None:
+        robustness = Robustness(inputs, label, eps or (), norm, clip, target)
+    elif label is not None or eps or clip is not None or target is not None or norm != "inf":
+        raise typer.BadParameter("--label, --eps, --norm, --clip and --target belong to --input", param_hint="--input")
+    if spec is not None and robustness is not None:
+        raise typer.BadParameter("give either --spec or --input, not both", param_hint="--spec")
+    request = Request(model, robustness or spec, method, timeout, device, seed, out)
+
+    from provenn.api.cli.certifying import run
+
+    return run(request, json)
+
+
+CHECK_EPILOG = """Examples:
+
+  provenn check proof/certificate.zip --model model.onnx
+  provenn check proof/certificate.zip --model model.onnx --spec property.vnnlib
+
+Exit codes: 0 accepted, 13 rejected, 2 bad input.
+With --spec the certificate must also be about exactly that property.
+
+The checker needs neither torch nor the program that made the certificate."""
+
+
+@app.command(epilog=CHECK_EPILOG)
+def check(
+    certificate: Annotated[Path, typer.Argument(metavar="CERTIFICATE", help="A certificate: a zip file or a folder.")],
+    model: Annotated[Path, typer.Option(metavar="MODEL", help="The network it is about: .onnx or .onnx.gz.")],
+    spec: SpecFile = None,
+    json: Json = False,
+) -> int:
+    """Re-prove every claim of a certificate with the trusted checker."""
+    from provenn.api.cli import checking
+
+    found = checking.examine(certificate, model, spec)
+    outcome.show(found, checking.as_view(found), json)
+    return ExitCode.VERIFIED if found["accepted"] else ExitCode.REJECTED
+
+
+SERVE_EPILOG = """Examples:
+
+  provenn serve
+  provenn serve --port 9000 --data-dir /var/lib/provenn --workers 4
+
+Every setting can also come from the environment, such as PROVENN_PORT=9000: docs/cli.md lists them.
+The service has no authentication: keep it on 127.0.0.1, or behind a proxy that has."""
+
+
+@app.command(epilog=SERVE_EPILOG)
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on; default 127.0.0.1.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one; default 8000.")
+    ] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the database and the blobs; default provenn-data.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Jobs that run at the same time; default 2.")] = None,
+    json: Json = False,
+) -> int:
+    """Run the REST service until it is interrupted."""
+    from provenn.api.cli import serving
+
+    settings = serving.settings(host=host, port=port, data_dir=data_dir, workers=workers)
+    outcome.show(serving.described(settings), serving.as_view(settings), json)
+    serving.run(settings)
+    return ExitCode.VERIFIED
+
+
+@app.command(epilog="Examples:\n\n  provenn ops\n  provenn ops --json")
+def ops(json: Json = False) -> int:
+    """List the operators that networks may use, and which of them certificates cover."""
+    from provenn.api.cli import listings
+
+    rows = listings.operators()
+    outcome.show({"ops": rows}, listings.table(rows), json)
+    return ExitCode.VERIFIED
+
+
+@app.command(epilog="Examples:\n\n  provenn backends\n  provenn backends --json")
+def backends(json: Json = False) -> int:
+    """List the methods that --method may name, and what each can do here."""
+    from provenn.api.cli import listings
+
+    rows = listings.backends()
+    outcome.show({"backends": rows}, listings.table(rows), json)
+    return ExitCode.VERIFIED
+
+
+@app.command(epilog="Examples:\n\n  provenn version\n  provenn version --json")
+def version(json: Json = False) -> int:
+    """Show the versions of Provenn and of what its results depend on."""
+    from provenn.api.cli import listings
+
+    found = listings.versions()
+    outcome.show(found, listings.facts(found), json)
+    return ExitCode.VERIFIED

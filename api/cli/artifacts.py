@@ -1,0 +1,70 @@
+"""What `--out DIR` keeps: the same certificate zip that the service hands out, and the counterexample as .npy."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from provenn.api.certification import ItemResult
+from provenn.api.cli.outcome import CannotWrite
+from provenn.verifier.certificate.bundle import to_zip
+
+OURS = re.compile(r"(certificate(-\d{5,})?\.zip|counterexample(-\d{5,})?\.npy)")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Paths of what was written for one answer."""
+
+    certificate: str | None = None
+    counterexample: str | None = None
+
+
+def prepare(folder: Path) -> None:
+    """Makes the folder and removes what an earlier run left there under our names.   Raises: CannotWrite."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in folder.iterdir():
+            if OURS.fullmatch(path.name):
+                path.unlink()
+    except OSError as error:
+        raise CannotWrite(str(folder), error) from error
+
+
+def keep(folder: Path, results: Sequence[ItemResult], shape: tuple[int, ...]) -> list[Kept]:
+    """Writes every certificate and counterexample [*shape], whole or not at all; numbered when there are several.
+
+    Raises: CannotWrite.
+    """
+    names = [""] if len(results) == 1 else [f"-{i:05d}" for i in range(len(results))]
+    return [_keep(folder, name, result, shape) for name, result in zip(names, results, strict=True)]
+
+
+def _keep(folder: Path, suffix: str, result: ItemResult, shape: tuple[int, ...]) -> Kept:
+    certificate = counterexample = None
+    if result.certificate is not None:
+        certificate = _write(folder / f"certificate{suffix}.zip", to_zip(result.certificate))
+    if result.counterexample is not None:
+        buffer = io.BytesIO()
+        np.save(buffer, np.array(result.counterexample.input, dtype=np.float32).reshape(shape))
+        counterexample = _write(folder / f"counterexample{suffix}.npy", buffer.getvalue())
+    return Kept(certificate, counterexample)
+
+
+def _write(path: Path, data: bytes) -> str:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        try:
+            temporary.write_bytes(data)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise CannotWrite(str(path), error) from error
+    return str(path)

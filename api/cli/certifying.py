@@ -1,0 +1,70 @@
+"""`provenn certify`, from the request to the exit code: read, certify, keep, say."""
+
+from __future__ import annotations
+
+import time
+
+from provenn.api.certification import ItemResult, LoadedModel, Options, load_model
+from provenn.api.cli import answers, artifacts, outcome
+from provenn.api.cli.answers import Answer
+from provenn.api.cli.artifacts import Kept
+from provenn.api.cli.files import read_file
+from provenn.api.cli.outcome import CannotWrite, ExitCode
+from provenn.api.cli.progress import progress_bar
+from provenn.api.cli.questions import Questions, answer, from_file, from_options
+from provenn.api.cli.request import Request, Robustness
+
+CODES = {
+    "verified": ExitCode.VERIFIED,
+    "falsified": ExitCode.FALSIFIED,
+    "unknown": ExitCode.UNKNOWN,
+    "timeout": ExitCode.TIMEOUT,
+}
+
+
+def run(request: Request, as_json: bool) -> int:
+    """Prints the answer and returns the verdict's code, or INTERNAL if --out could not be written."""
+    trouble = _prepared(request, as_json)
+    start = time.monotonic()
+    with progress_bar() as bar:
+        model = load_model(read_file(request.model))
+        questions = _questions(request, model)
+        options = Options(request.method, request.seconds, request.device, request.seed)
+        results = answer(model, questions, options, bar)
+    kept = [Kept()] * len(results)
+    if request.out is not None and trouble is None:
+        kept, trouble = _kept(request, results, model)
+    folder = None if request.out is None else str(request.out)
+    found = Answer(questions.points, results, kept, folder, time.monotonic() - start)
+    said = answers.as_json(found) | ({"error": outcome.described(trouble)} if trouble else {})
+    outcome.show(said, answers.as_view(found), as_json)
+    if trouble is not None:
+        outcome.complain(trouble, as_json=False)
+        return ExitCode.INTERNAL
+    return CODES[found.verdict]
+
+
+def _questions(request: Request, model: LoadedModel) -> Questions:
+    if isinstance(request.property, Robustness):
+        return from_options(request.property, model)
+    assert request.property is not None
+    return from_file(request.property)
+
+
+def _prepared(request: Request, as_json: bool) -> CannotWrite | None:
+    """Says at once, not after an hour, that --out cannot be written; the verdict is still worth having."""
+    if request.out is None:
+        return None
+    try:
+        artifacts.prepare(request.out)
+    except CannotWrite as trouble:
+        return trouble
+    return None
+
+
+def _kept(request: Request, results: list[ItemResult], model: LoadedModel) -> tuple[list[Kept], CannotWrite | None]:
+    assert request.out is not None
+    try:
+        return artifacts.keep(request.out, results, model.graph.input_shape), None
+    except CannotWrite as trouble:
+        return [Kept()] * len(results), trouble

@@ -1,0 +1,87 @@
+"""What `inspect`, `ops`, `backends` and `version` say: rows of plain values, and tables of them."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as version_of
+from typing import Any
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+COMPONENTS = ("numpy", "scipy", "onnx", "onnxruntime", "torch")
+
+
+def versions() -> dict[str, str]:
+    """Provenn's own version, then those of Python and of the packages that results depend on."""
+    found = {"provenn": _version("provenn"), "python": platform.python_version()}
+    return found | {name: _version(name) for name in COMPONENTS}
+
+
+def network(data: bytes) -> dict[str, Any]:
+    """The summary that the service stores of an upload.   Raises: InvalidModel, UnsupportedOp, ResourceLimit."""
+    from provenn.models.onnx_reader import read
+    from provenn.models.summary import summarize
+
+    return dict(summarize(data, read(data)).as_dict())
+
+
+def operators() -> list[dict[str, Any]]:
+    """Every op: its name, the ONNX operators read into it, and whether it is exactly affine."""
+    from provenn.verifier.ops.table import OPS
+
+    return [{"op": op.__name__, "onnx": list(op.onnx), "affine": op.affine} for op in OPS]
+
+
+def backends() -> list[dict[str, Any]]:
+    """Every method and what it can do here."""
+    from provenn.solvers.portfolio import BACKENDS
+
+    return [
+        {
+            "name": backend.name,
+            "summary": backend.summary,
+            "verdicts": sorted(backend.verdicts),
+            "norms": sorted(backend.norms),
+            "gpu": backend.gpu,
+            "status": backend.status(),
+        }
+        for backend in BACKENDS.values()
+    ]
+
+
+def facts(values: Mapping[str, Any]) -> RenderableType:
+    """One line a fact."""
+    grid = Table.grid(padding=(0, 3))
+    for name, value in values.items():
+        grid.add_row(name.replace("_", " "), Text(_plain(value)))
+    return grid
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """One line a row; the columns are the names of the first."""
+    found = Table(*rows[0], box=None, pad_edge=False)
+    for row in rows:
+        found.add_row(*(Text(_plain(value)) for value in row.values()))
+    return found
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_plain(inner)}" for name, inner in value.items())
+    if isinstance(value, list | tuple):
+        joined = ", ".join(map(_plain, value))
+        return f"[{joined}]" if value and all(isinstance(v, int) for v in value) else joined
+    return str(value)
+
+
+def _version(package: str) -> str:
+    try:
+        return version_of(package)
+    except PackageNotFoundError:
+        return "not installed"

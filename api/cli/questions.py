@@ -1,0 +1,91 @@
+"""From the options of `provenn certify` to what is asked of the network: one question an input and radius."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+from typer import BadParameter
+
+from provenn.api.certification import ItemResult, LoadedModel, Options, certify
+from provenn.api.cli.files import read_file, read_inputs, read_labels
+from provenn.api.cli.progress import Bar
+from provenn.api.cli.request import Robustness
+from provenn.api.report import Point
+from provenn.solvers.base import Budget
+from provenn.verifier.numbers import exact
+from provenn.verifier.spec import Specification
+from provenn.verifier.spec_json import robustness
+from provenn.verifier.spec_reader import read_specification
+
+CHUNK = 256
+"""Questions certified together: bounds the memory that exact rationals of many images take."""
+
+
+@dataclass(frozen=True, eq=False)
+class Questions:
+    """What is asked, point by point, in the order of the answers: all radii of an input, then the next input."""
+
+    points: tuple[Point, ...]
+    specifications: Iterator[Specification]
+
+
+def from_file(path: Path) -> Questions:
+    """One question: the property in a .vnnlib or .json file.   Raises: InvalidFile, InvalidSpecification."""
+    specification = read_specification(read_file(path))
+    return Questions((Point(None, None),), iter([specification]))
+
+
+def from_options(asked: Robustness, model: LoadedModel) -> Questions:
+    """Robustness of every input at every radius.
+
+    Raises: InvalidFile, typer.BadParameter naming the option; while iterating: InvalidSpecification.
+    """
+    classes = math.prod(model.graph.output_shape)
+    inputs = read_inputs(asked.inputs, model.graph.input_shape)
+    try:
+        labels = read_labels(asked.labels or "", len(inputs))
+    except ValueError as reason:
+        raise BadParameter(str(reason), param_hint="--label") from None
+    for label in labels:
+        _require_class(label, classes, "--label")
+    if asked.target is not None:
+        _require_class(asked.target, classes, "--target")
+    points = tuple(Point(i, float(exact(e))) for i in range(len(inputs)) for e in asked.epsilons)
+
+    def specifications() -> Iterator[Specification]:
+        for values, label in zip(inputs.tolist(), labels, strict=True):
+            for epsilon in asked.epsilons:
+                yield robustness(
+                    values,
+                    label=label,
+                    epsilon=epsilon,
+                    norm=asked.norm,
+                    outputs=classes,
+                    clip=asked.clip,
+                    target=asked.target,
+                )
+
+    return Questions(points, specifications())
+
+
+def answer(model: LoadedModel, questions: Questions, options: Options, bar: Bar) -> list[ItemResult]:
+    """One result a question, certified in chunks that share the time evenly."""
+    budget = Budget(options.seconds)
+    results: list[ItemResult] = []
+    bar.total = len(questions.points)
+    while len(results) < bar.total:
+        chunk = list(islice(questions.specifications, CHUNK))
+        share = budget.left * len(chunk) / (bar.total - len(results))
+        bar.offset = len(results)
+        results += certify(model, chunk, replace(options, seconds=max(0.0, share)), bar)
+    return results
+
+
+def _require_class(number: int, classes: int, option: str) -> None:
+    if not 0 <= number < classes:
+        reason = f"{number} is not a class of this network; the classes are 0 to {classes - 1}"
+        raise BadParameter(reason, param_hint=option)

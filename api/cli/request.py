@@ -1,0 +1,72 @@
+"""What `provenn certify` was asked for, checked as far as that needs neither file nor network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from typer import BadParameter
+
+from provenn.verifier.errors import InvalidSpecification
+from provenn.verifier.numbers import exact
+
+LARGEST_RADIUS = 1e30
+
+
+@dataclass(frozen=True)
+class Robustness:
+    """The options as given; labels, epsilons: text ("3", "7,2,1", a file; "0.03", "8/255"); clip: (lowest, highest).
+
+    Raises: BadParameter for an option that is missing or no sensible number.
+    """
+
+    inputs: Path
+    labels: str | None
+    epsilons: Sequence[str]
+    norm: str
+    clip: tuple[float, float] | None
+    target: int | None
+
+    def __post_init__(self) -> None:
+        if self.labels is None:
+            raise BadParameter("is missing: --input needs the class that must win", param_hint="--label")
+        if not self.epsilons:
+            raise BadParameter("is missing: --input needs a radius", param_hint="--eps")
+        for epsilon in self.epsilons:
+            _require_radius(epsilon)
+        if self.clip is not None and not -math.inf < self.clip[0] < self.clip[1] < math.inf:
+            reason = f"{self.clip[0]} {self.clip[1]} is not a range; give finite LO HI with LO below HI"
+            raise BadParameter(reason, param_hint="--clip")
+
+
+def _require_radius(text: str) -> None:
+    try:
+        radius = exact(text)
+    except InvalidSpecification as error:
+        raise BadParameter(f"{error}; give a radius such as 0.03 or 8/255", param_hint="--eps") from None
+    if not 0 <= radius <= LARGEST_RADIUS:
+        raise BadParameter(f"{text} is not a radius from 0 to {LARGEST_RADIUS:g}", param_hint="--eps")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One run: a property file or robustness questions about a model, and what it may use.
+
+    Raises: BadParameter unless there is exactly one of the two, and a time above zero.
+    """
+
+    model: Path
+    property: Path | Robustness | None
+    method: str
+    seconds: float
+    device: str
+    seed: int
+    out: Path | None
+
+    def __post_init__(self) -> None:
+        if self.property is None:
+            raise BadParameter("give --spec FILE, or --input FILE.npy with --label and --eps", param_hint="--spec")
+        if not 0 < self.seconds < math.inf:
+            raise BadParameter(f"{self.seconds} is not a time; give seconds above 0", param_hint="--timeout")

@@ -1,0 +1,160 @@
+"""A typed client of the REST service, synchronous; whatever goes wrong carries the service's own words.
+
+ServiceError
+├── ServiceUnreachable      nothing answers, or not in time
+├── RequestRefused          the service answered with a problem (RFC 9457)
+└── JobFailed               the job ended without a result
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from provenn.api.jobs.model import State
+from provenn.api.schemas import BudgetRequest, Inputs, Job, JobRequest, JobResult, JobStatus, Model
+from provenn.verifier.certificate.bundle import load_zip
+from provenn.verifier.errors import ProvennError
+
+Progress = Callable[[int, int, str], None]
+"""progress(done, total, phase)"""
+
+
+class ServiceError(ProvennError):
+    """Base of what can go wrong between client and service."""
+
+
+class ServiceUnreachable(ServiceError):
+    """Nothing answers at `url`, or not in time."""
+
+    def __init__(self, url: str, cause: str) -> None:
+        self.url = url
+        super().__init__(f"no answer from {url}: {cause}. Is `provenn serve` running there?")
+
+
+class RequestRefused(ServiceError):
+    """The service answered with a problem: `status`, `type`, `detail`, and all of it as `problem`."""
+
+    def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
+        self.status = status
+        self.type = str(problem.get("type", "about:blank"))
+        self.detail = str(problem.get("detail") or problem.get("title") or f"HTTP status {status}")
+        self.problem = dict(problem)
+        super().__init__(f"{self.detail} (HTTP {status})")
+
+
+class JobFailed(ServiceError):
+    """Job `job` ended in `state` (failed, cancelled or timed_out) without a result."""
+
+    def __init__(self, job: str, state: str, why: str) -> None:
+        self.job, self.state = job, state
+        super().__init__(f"job {job} is {state}: {why}")
+
+
+class Client:
+    """Verbs of the service at `url`. A context manager; safe to use from one thread at a time.
+
+    timeout: seconds one request may take. Every method raises ServiceUnreachable and RequestRefused.
+    """
+
+    def __init__(
+        self, url: str = "http://127.0.0.1:8000", timeout: float = 60.0, transport: httpx.BaseTransport | None = None
+    ) -> None:
+        self.url = url.rstrip("/")
+        self._http = httpx.Client(base_url=self.url, timeout=timeout, transport=transport)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the connections."""
+        self._http.close()
+
+    def ready(self) -> bool:
+        """Whether the service can take work; False too where nothing answers."""
+        try:
+            return self._http.get("/readyz").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def upload(self, model: str | Path | bytes) -> Model:
+        """Sends an ONNX file; `id` of the answer is its SHA-256. The same bytes twice are one model."""
+        data = model if isinstance(model, bytes) else Path(model).read_bytes()
+        name = "model.onnx" if isinstance(model, bytes) else Path(model).name
+        answer = self._send("POST", "/v1/models", files={"file": (name, data, "application/octet-stream")})
+        return Model.model_validate_json(answer.content)
+
+    def submit(self, request: JobRequest) -> JobStatus:
+        """Queues a job."""
+        body = request.model_dump_json(exclude_none=True)
+        answer = self._send("POST", "/v1/jobs", content=body, headers={"Content-Type": "application/json"})
+        return JobStatus.model_validate_json(answer.content)
+
+    def certify(
+        self, model: str, question: Inputs | str, seconds: float = 60.0, method: str = "auto", seed: int = 0
+    ) -> JobStatus:
+        """Queues a job about an uploaded model: robustness of inputs, or a property's text (VNN-LIB or JSON)."""
+        asked = {"inputs": question} if isinstance(question, Inputs) else {"specification": question}
+        budget = BudgetRequest(seconds=seconds)
+        return self.submit(JobRequest(model=model, method=method, seed=seed, budget=budget, **asked))  # type: ignore[arg-type]
+
+    def job(self, job: str) -> Job:
+        """The job as it is now, with its result once there is one."""
+        return Job.model_validate_json(self._send("GET", f"/v1/jobs/{job}").content)
+
+    def wait(self, job: str, progress: Progress | None = None, poll_seconds: float = 0.2) -> JobResult:
+        """Asks until the job is over.   Raises: JobFailed if it ended without a result."""
+        while True:
+            found = self.job(job)
+            if progress is not None:
+                progress(found.progress.done, found.progress.total, found.progress.phase)
+            if found.state == State.SUCCEEDED and found.result is not None:
+                return found.result
+            if found.state.final:
+                problem = found.error or {}
+                raise JobFailed(job, found.state, found.reason or str(problem.get("detail", "no reason was given")))
+            time.sleep(poll_seconds)
+
+    def cancel(self, job: str) -> JobStatus:
+        """Cancels a queued or running job."""
+        return JobStatus.model_validate_json(self._send("DELETE", f"/v1/jobs/{job}").content)
+
+    def bundle(self, certificate: str) -> bytes:
+        """The certificate's zip.   Raises: ServiceError if the bytes are not those that the id names."""
+        data = self._send("GET", f"/v1/certificates/{certificate}/bundle").content
+        if hashlib.sha256(data).hexdigest() != certificate:
+            raise ServiceError(f"the service sent other bytes than those of certificate {certificate}")
+        return data
+
+    def certificate(self, certificate: str) -> dict[str, bytes]:
+        """The certificate's files, as `provenn.check` takes them; nothing is proved before it accepts them."""
+        return dict(load_zip(self.bundle(certificate)))
+
+    def _send(self, method: str, path: str, **content: Any) -> httpx.Response:
+        try:
+            answer = self._http.request(method, path, **content)
+        except httpx.TransportError as error:
+            raise ServiceUnreachable(self.url, str(error) or type(error).__name__) from error
+        if answer.is_success:
+            return answer
+        raise RequestRefused(answer.status_code, _problem(answer))
+
+
+def _problem(answer: httpx.Response) -> Mapping[str, Any]:
+    """What a proxy answers may not be JSON."""
+    try:
+        found = answer.json()
+    except ValueError:
+        return {"detail": answer.text[:500]}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,203 @@
+"""What runs in a child: reading a stranger's file, reading a specification, certifying a job.
+
+Importing this module imports everything a task needs; the forkserver does so once, before it forks.
+"""
+
+from __future__ import annotations
+
+import math
+import resource
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import torch
+
+from provenn.api import problems
+from provenn.api.blobs import Blobs
+from provenn.api.certification import ItemResult, LoadedModel, Options, certify, load_model
+from provenn.api.jobs.child import Reporter
+from provenn.api.report import Point, report
+from provenn.api.schemas import JobRequest
+from provenn.models.onnx_reader import read
+from provenn.models.summary import summarize
+from provenn.solvers.base import Progress
+from provenn.verifier.certificate.bundle import to_zip
+from provenn.verifier.errors import InvalidModel, InvalidSpecification, ProvennError, ResourceLimit
+from provenn.verifier.spec import Specification
+from provenn.verifier.spec_json import robustness
+from provenn.verifier.spec_reader import read_specification
+
+Refusal = type[InvalidModel] | type[InvalidSpecification]
+PROGRESS_SECONDS = 0.25
+CHUNK_COORDINATES = 200_000
+"""Input coordinates of the items certified together: bounds the memory that their exact rationals take."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """threads: of this process; memory_mb: MiB of private memory it may write beyond a warm process, or None."""
+
+    threads: int
+    memory_mb: int | None
+
+    def apply(self) -> None:
+        """Binds this process; cannot be undone."""
+        torch.set_num_threads(self.threads)
+        if self.memory_mb is not None:
+            pages = int(Path("/proc/self/statm").read_text().split()[5])
+            allowed = pages * resource.getpagesize() + (self.memory_mb << 20)
+            resource.setrlimit(resource.RLIMIT_DATA, (allowed, allowed))
+
+
+class Task(Protocol):
+    """Something to be done in a child, with plain fields that travel by pickle."""
+
+    def run(self, reporter: Reporter) -> dict[str, Any]:
+        """The answer, JSON. May raise ProvennError."""
+        ...
+
+
+class Inspection(Task, Protocol):
+    """A task whose child's death is the file's fault, and this error."""
+
+    refusal: ClassVar[Refusal]
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """Does nothing: the first of these waits until the forkserver is warm."""
+
+    def run(self, reporter: Reporter) -> dict[str, Any]:
+        """Empty."""
+        return {}
+
+
+@dataclass(frozen=True)
+class InspectModel:
+    """Reads a staged upload and says what it is."""
+
+    refusal: ClassVar[Refusal] = InvalidModel
+
+    blobs: Path
+    name: str
+
+    def run(self, reporter: Reporter) -> dict[str, Any]:
+        """The summary."""
+        data = Blobs(self.blobs).read_staged(self.name)
+        return dict(summarize(data, read(data)).as_dict())
+
+
+@dataclass(frozen=True)
+class InspectSpecification:
+    """Reads a specification and says whether it fits a network of these sizes."""
+
+    refusal: ClassVar[Refusal] = InvalidSpecification
+
+    text: bytes
+    inputs: int
+    outputs: int
+
+    def run(self, reporter: Reporter) -> dict[str, Any]:
+        """How many cases it has."""
+        specification = read_specification(self.text)
+        specification.require_fits(self.inputs, self.outputs)
+        return {"cases": len(specification.cases)}
+
+
+@dataclass(frozen=True)
+class Certify:
+    """A job: the blobs of its model and its request, and where to compute."""
+
+    blobs: Path
+    model: str
+    request: str
+    device: str
+
+    def run(self, reporter: Reporter) -> dict[str, Any]:
+        """The result's blob and the certificates'; every blob is written before it is named."""
+        start = time.monotonic()
+        blobs = Blobs(self.blobs)
+        request = JobRequest.model_validate_json(blobs.get(self.request))
+        model = load_model(blobs.get(self.model))
+        points = list(_points(request))
+        stats = {"load_seconds": time.monotonic() - start}
+        results: list[ItemResult] = []
+        certificates: list[str | None] = []
+        size = max(1, CHUNK_COORDINATES // math.prod(model.graph.input_shape))
+        for first in range(0, len(points), size):
+            chunk = points[first : first + size]
+            left = request.budget.seconds - (time.monotonic() - start)
+            options = Options(
+                method=request.method,
+                seconds=max(0.0, left * len(chunk) / (len(points) - first)),
+                device=self.device,
+                seed=request.seed,
+                certificates=request.certificates,
+            )
+            progress = _progress(reporter, first, len(points))
+            done = certify(model, [_specification(request, p, model) for p in chunk], options, progress)
+            certificates += [blobs.put(to_zip(r.certificate)) if r.certificate is not None else None for r in done]
+            results += done
+        stats["seconds"] = time.monotonic() - start
+        answer = report(points, results, certificates, stats)
+        made = sorted({c for c in certificates if c is not None})
+        return {"result": blobs.put(answer.model_dump_json().encode()), "certificates": made}
+
+
+def main(connection: Connection, limits: Limits, task: Task) -> None:
+    """The child's whole life: one task, one answer or one problem. Anything else ends it with exit code 1."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    reporter = Reporter(connection)
+    limits.apply()
+    try:
+        reporter.send({"answer": task.run(reporter)})
+    except ProvennError as error:
+        reporter.send({"problem": problems.document(problems.of(error))})
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "can't allocate memory" not in str(error):
+            raise
+        limit = ResourceLimit("memory", f"{limits.memory_mb} MiB a worker")
+        reporter.send({"problem": problems.document(problems.of(limit))})
+
+
+def _points(request: JobRequest) -> Iterator[Point]:
+    """One item a specification, or one an input and radius: all radii of an input, then the next input."""
+    if request.inputs is None:
+        yield Point(None, None)
+        return
+    for index in range(len(request.inputs.inputs)):
+        for epsilon in request.inputs.epsilons:
+            yield Point(index, epsilon)
+
+
+def _specification(request: JobRequest, point: Point, model: LoadedModel) -> Specification:
+    if request.inputs is None or point.input is None or point.epsilon is None:
+        return read_specification(request.specification_text())
+    batch = request.inputs
+    return robustness(
+        batch.inputs[point.input],
+        label=batch.labels[point.input],
+        epsilon=point.epsilon,
+        norm=batch.norm,
+        outputs=math.prod(model.graph.output_shape),
+        clip=batch.clip,
+        target=batch.target,
+    )
+
+
+def _progress(reporter: Reporter, first: int, items: int) -> Progress:
+    """Reports over the whole job, at most every PROGRESS_SECONDS."""
+    last = -math.inf
+
+    def progress(done: int, total: int, phase: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= PROGRESS_SECONDS:
+            last = time.monotonic()
+            reporter.send({"progress": [first + done, max(items, total), phase]})
+
+    return progress

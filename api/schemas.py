@@ -1,0 +1,219 @@
+"""What goes over the wire: requests refuse what they do not know, responses are plain."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+
+from provenn.api.jobs.model import State
+
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Label = Annotated[int, Field(strict=True, ge=0)]
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+def _ordered(clip: tuple[float, float]) -> tuple[float, float]:
+    if clip[0] >= clip[1]:
+        raise ValueError("the lower end of clip must be below the upper end")
+    return clip
+
+
+class Request(BaseModel):
+    """A body: unknown members are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Inputs(Request):
+    """Robustness of many inputs at many radii: one item an input and radius."""
+
+    inputs: list[list[Number]] = Field(min_length=1, description="each input flat, in C order")
+    labels: list[Label] = Field(description="the class that must win, one an input")
+    epsilons: list[Annotated[Number, Field(ge=0)]] = Field(min_length=1, description="radii")
+    norm: Literal["inf", "2", "1"] = "inf"
+    clip: Annotated[tuple[Number, Number], AfterValidator(_ordered)] | None = Field(
+        None, description="range every input coordinate stays in, e.g. [0, 1]"
+    )
+    target: Label | None = Field(None, description="the one class that must not win; null: any other than the label")
+
+    @model_validator(mode="after")
+    def _one_label_an_input(self) -> Self:
+        if len(self.labels) != len(self.inputs):
+            raise ValueError(f"{len(self.inputs)} inputs but {len(self.labels)} labels")
+        return self
+
+
+class BudgetRequest(Request):
+    """How long a job may take."""
+
+    seconds: Annotated[Number, Field(gt=0)] = Field(60.0, description="wall-clock seconds for the whole job")
+
+
+class JobRequest(Request):
+    """What to certify: a model, and a specification or a batch of inputs."""
+
+    model: Digest = Field(description="the model's id, as POST /v1/models returned it")
+    specification: str | dict[str, Any] | None = Field(
+        None, description="VNN-LIB text, or a provenn-specification/1 as text (keeps every digit) or as an object"
+    )
+    inputs: Inputs | None = None
+    method: str = Field("auto", description="a name of GET /v1/backends")
+    budget: BudgetRequest = Field(default_factory=lambda: BudgetRequest(seconds=60.0))
+    seed: Annotated[int, Field(strict=True, ge=0, lt=1 << 32)] = 0
+    certificates: Annotated[bool, Field(strict=True)] = Field(True, description="make and check a certificate an item")
+
+    @model_validator(mode="after")
+    def _one_question(self) -> Self:
+        if (self.specification is None) == (self.inputs is None):
+            raise ValueError("give either specification or inputs")
+        self.specification_text()  # a ValueError if the object holds what JSON does not
+        return self
+
+    def specification_text(self) -> bytes:
+        """The specification as the bytes a certificate is about."""
+        given = self.specification
+        return (given if isinstance(given, str) else json.dumps(given, allow_nan=False)).encode()
+
+    @property
+    def items(self) -> int:
+        """How many verdicts it asks for."""
+        return 1 if self.inputs is None else len(self.inputs.inputs) * len(self.inputs.epsilons)
+
+
+class Response(BaseModel):
+    """A body of ours, read from rows by attribute."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+
+class Model(Response):
+    """An admitted network, and whatever else its summary says."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: str = Field(description="SHA-256 of the file")
+    filename: str
+    bytes: int
+    created_at: AwareDatetime
+    input_shape: list[int] = Field(description="of one input, without the batch axis")
+    output_shape: list[int]
+    parameters: int
+    nodes: int
+
+
+class Models(Response):
+    """A page of models, newest first."""
+
+    items: list[Model]
+    next: str | None = Field(description="cursor of the next page; null at the end")
+
+
+class Progress(Response):
+    """How far a job is."""
+
+    done: int
+    total: int
+    phase: str
+
+
+class Counterexample(Response):
+    """An input of the region and the network's unsafe output, as the independent executor computed it."""
+
+    input: list[float]
+    output: list[float]
+
+
+class Item(Response):
+    """The verdict about one input and radius, or about the specification."""
+
+    index: int
+    input: int | None
+    epsilon: float | None
+    verdict: str
+    method: str
+    margin: float | None = Field(description="largest proved lower bound; positive means verified")
+    seconds: float
+    assurance: str | None = Field(description="checked, computed, replayed or null")
+    reason: str | None
+    certificate: str | None = Field(description="id for GET /v1/certificates/{id}")
+    counterexample: Counterexample | None
+
+
+class Counts(Response):
+    """Items by verdict at one radius."""
+
+    epsilon: float | None
+    verified: int
+    falsified: int
+    unknown: int
+    timeout: int
+
+
+class JobResult(Response):
+    """What a finished job found."""
+
+    verdict: str = Field(description="verified if every item is; else falsified, timeout, unknown in this order")
+    items: list[Item]
+    summary: list[Counts]
+    stats: dict[str, float]
+
+
+class JobStatus(Response):
+    """A job without its result."""
+
+    id: str
+    model: str
+    state: State
+    reason: str | None = Field(description="why it is in this state, where that needs saying")
+    error: dict[str, Any] | None = Field(description="the problem that ended it, as RFC 9457 has it")
+    method: str
+    seconds: float = Field(description="the budget")
+    seed: int
+    certificates: bool
+    attempt: int
+    progress: Progress
+    created_at: AwareDatetime
+    changed_at: AwareDatetime
+    started_at: AwareDatetime | None
+    finished_at: AwareDatetime | None
+
+
+class Job(JobStatus):
+    """A job; its result once it has succeeded."""
+
+    result: JobResult | None = None
+
+
+class Jobs(Response):
+    """A page of jobs, newest first, without results."""
+
+    items: list[JobStatus]
+    next: str | None = Field(description="cursor of the next page; null at the end")
+
+
+class BackendInfo(Response):
+    """A method and what it can do."""
+
+    name: str
+    summary: str
+    verdicts: list[str]
+    norms: list[str]
+    gpu: bool
+    status: str
+
+
+class Health(Response):
+    """Alive, and which version."""
+
+    status: Literal["ok"] = "ok"
+    version: str
+
+
+class Readiness(Response):
+    """Whether each part works."""
+
+    database: str
+    blobs: str
+    engine: str

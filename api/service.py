@@ -1,0 +1,38 @@
+"""The parts a route needs, put together once by `app.create_app`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends
+from starlette.requests import HTTPConnection
+
+from provenn.api.blobs import Blobs
+from provenn.api.catalogue import Catalogue
+from provenn.api.database import Database
+from provenn.api.jobs.engine import Engine
+from provenn.api.jobs.store import JobStore
+from provenn.api.jobs.watch import Watch
+from provenn.api.settings import Settings
+
+
+@dataclass(frozen=True)
+class Service:
+    """Everything behind the routes."""
+
+    settings: Settings
+    database: Database
+    blobs: Blobs
+    catalogue: Catalogue
+    jobs: JobStore
+    watch: Watch
+    engine: Engine
+
+
+def _service(connection: HTTPConnection) -> Service:
+    service: Service = connection.app.state.service
+    return service
+
+
+Parts = Annotated[Service, Depends(_service)]

@@ -1,0 +1,331 @@
+"""A network read as shapes first: every node's shape is known, and within the limits, before a number is computed.
+
+The batch axis. Everything is read at batch 1. A value of ONNX shape (1, *s) whose first axis may stand for the batch
+is held by a node of shape s (`lead`); any other value by a node of its whole ONNX shape. `Plan.held` converts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from provenn.models.limits import Limits
+from provenn.models.tensors import Array
+from provenn.verifier.errors import InvalidModel, ResourceLimit, UnsupportedOp
+from provenn.verifier.graph import Graph
+from provenn.verifier.graph import Node as GraphNode
+from provenn.verifier.ops.base import Op, Shape
+from provenn.verifier.ops.shape import Reshape
+
+SMALL = 4096
+"""Constants of at most this many elements are computed at once: shapes, axes and indices are made of them."""
+
+MakeOp = Callable[..., Op]
+Compute = Callable[..., Array]
+
+
+@dataclass(frozen=True, eq=False)
+class Value:
+    """A tensor of the file: where it is computed, its ONNX shape at batch 1, and how it is held."""
+
+    step: int
+    shape: Shape
+    lead: bool
+
+    @property
+    def held_shape(self) -> Shape:
+        """The shape of the node that holds it."""
+        return self.shape[1:] if self.lead else self.shape
+
+
+@dataclass(frozen=True, eq=False)
+class Variable(Value):
+    """Computed from the network's input, by node `step` of the plan."""
+
+
+@dataclass(frozen=True, eq=False)
+class Constant(Value):
+    """Independent of the input, computed by fold `step` of the plan; `known` where its numbers are there already."""
+
+    floating: bool
+    known: Array | None
+
+
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """A constant to be computed from earlier ones."""
+
+    name: str
+    sources: tuple[Constant, ...]
+    compute: Compute
+    shape: Shape
+    floating: bool
+
+    def run(self, *arrays: Array) -> Array:
+        """The numbers: float64, or int64.   Raises: InvalidModel if they are not finite or cannot be computed."""
+        try:
+            array = self.compute(*arrays)
+        except (RuntimeError, ValueError, IndexError, TypeError, OverflowError, ZeroDivisionError) as error:
+            raise InvalidModel(f"its constant value cannot be computed: {error}", self.name) from error
+        if array.shape != self.shape:
+            raise InvalidModel(f"its constant value has shape {array.shape}, not {self.shape}", self.name)
+        if self.floating and not np.isfinite(array).all():
+            raise InvalidModel("its constant value is nan or infinite", self.name)
+        return array
+
+
+@dataclass(frozen=True, eq=False)
+class Apply:
+    """A node to be made: `make(*parameters)` is its op; no make: the network's input."""
+
+    name: str
+    make: MakeOp | None
+    inputs: tuple[int, ...]
+    parameters: tuple[Constant, ...]
+    shape: Shape
+
+
+@dataclass
+class Node:
+    """One ONNX node: its operator, the values it reads (None where left out), its attributes, crossed off when read."""
+
+    name: str
+    operator: str
+    opset: int
+    inputs: Sequence[Value | None]
+    outputs: int
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+    def attribute(self, name: str, default: Any = None) -> Any:
+        """The attribute's value, `default` if it is not given."""
+        return self.attributes.pop(name, default)
+
+    def require(self, condition: object, reason: str) -> None:
+        """Raises: InvalidModel naming this node unless the condition holds."""
+        if not condition:
+            raise InvalidModel(f"{self.operator}: {reason}", self.name)
+
+    def supported(self, condition: object, reason: str) -> None:
+        """Raises: UnsupportedOp naming this node unless the condition holds."""
+        if not condition:
+            raise UnsupportedOp(self.name, self.operator, reason)
+
+    def given(self, position: int) -> Value | None:
+        """The value at `position`, None if left out."""
+        return self.inputs[position] if position < len(self.inputs) else None
+
+    def input(self, position: int = 0) -> Value:
+        """The value at `position`."""
+        value = self.given(position)
+        if value is None:
+            raise InvalidModel(f"{self.operator}: input {position} is missing", self.name)
+        return value
+
+    def constant(self, position: int, what: str) -> Constant:
+        """The constant at `position`."""
+        value = self.input(position)
+        if not isinstance(value, Constant):
+            raise UnsupportedOp(self.name, self.operator, f"{what} must be constant, but is computed from the input")
+        return value
+
+    def integers(self, position: int, what: str) -> tuple[int, ...]:
+        """The whole numbers at `position`, flat."""
+        constant = self.constant(position, what)
+        self.require(not constant.floating, f"{what} must be whole numbers")
+        if constant.known is None:
+            raise ResourceLimit(f"node '{self.name}': {what} computed within the model", f"{SMALL} elements")
+        return tuple(int(i) for i in constant.known.ravel())
+
+    def listed(self, name: str, position: int) -> tuple[int, ...] | None:
+        """Whole numbers given as attribute `name` (older opsets) or as an input (newer ones); None if left out."""
+        values = self.attribute(name)
+        if values is not None:
+            return tuple(values)
+        return None if self.given(position) is None else self.integers(position, name)
+
+    def number(self, name: str, position: int) -> float | None:
+        """A number given as attribute `name` (older opsets) or as an input (newer ones); None if left out."""
+        value = self.attribute(name)
+        if value is not None or self.given(position) is None:
+            return value
+        known = self.constant(position, name).known
+        self.require(known is not None and known.size == 1, f"{name} must be one number")
+        return float(np.asarray(known).ravel()[0])
+
+    def axis(self, axis: int, rank: int) -> int:
+        """The axis, counted from the front."""
+        self.require(-rank <= axis < rank, f"axis {axis} does not exist in a tensor with {rank} axes")
+        return axis % rank
+
+
+class Plan:
+    """What is to be computed, in order, all shapes known and within the limits."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.nodes: list[Apply] = []
+        self.folds: list[Fold] = []
+        self._names: dict[str, int] = {}
+        self._folded = 0
+        self._indices = 0
+
+    def input(self, name: str, shape: Shape, lead: bool) -> Variable:
+        """The network's input, of ONNX shape `shape` at batch 1."""
+        value = Variable(0, shape, lead)
+        self.nodes.append(Apply(self._unique(name), None, (), (), value.held_shape))
+        return value
+
+    def stored(self, name: str, array: Array) -> Constant:
+        """A constant whose numbers are there."""
+        kept = Fold(name, (), lambda: array, array.shape, array.dtype.kind == "f")
+        self.folds.append(kept)
+        return Constant(len(self.folds) - 1, array.shape, False, kept.floating, array)
+
+    def fold(self, node: Node, sources: Sequence[Constant], compute: Compute, shape: Shape, floating: bool) -> Constant:
+        """A constant of `shape`, computed by `compute` from the sources' arrays; at once if all is small."""
+        self._require_elements(node, shape)
+        self._folded += prod(shape)
+        if self._folded > self.limits.folded:
+            raise ResourceLimit("the constants computed within the model", f"{self.limits.folded} elements in all")
+        step = Fold(node.name, tuple(sources), compute, tuple(shape), floating)
+        self.folds.append(step)
+        inputs = [s.known for s in sources if s.known is not None and s.known.size <= SMALL]
+        small = prod(shape) <= SMALL and len(inputs) == len(sources)
+        known = step.run(*(widened(a) for a in inputs)) if small else None
+        return Constant(len(self.folds) - 1, tuple(shape), False, floating, known)
+
+    def emit(
+        self,
+        node: Node,
+        op: Op | MakeOp,
+        inputs: Sequence[Value],
+        shape: Shape,
+        lead: bool,
+        parameters: Sequence[Constant] = (),
+    ) -> Value:
+        """The value of `op` (or of the op made of the parameters' arrays) over `inputs`, of ONNX shape `shape`."""
+        make: MakeOp = (lambda: op) if isinstance(op, Op) else op
+        self._require_elements(node, shape)
+        if all(isinstance(v, Constant) for v in inputs):
+            return self._folded_op(node, make, [*_constants(inputs), *parameters], len(inputs), shape)
+        if not all(isinstance(v, Variable) for v in inputs):
+            raise UnsupportedOp(node.name, node.operator, "a constant beside a computed input")
+        value = Variable(len(self.nodes), tuple(shape), lead)
+        steps = tuple(v.step for v in inputs)
+        self.nodes.append(Apply(self._unique(node.name), make, steps, tuple(parameters), value.held_shape))
+        return value
+
+    def held(self, node: Node, x: Value, lead: bool) -> Value:
+        """The same value, its first axis (of length 1) held as the batch or not."""
+        if x.lead == lead:
+            return x
+        node.supported(not lead or x.shape[:1] == (1,), f"its first axis must be the batch, in shape {list(x.shape)}")
+        if isinstance(x, Constant):
+            return replace(x, lead=lead)
+        return self.emit(node, Reshape(x.shape[1:] if lead else x.shape), [x], x.shape, lead)
+
+    def view(self, node: Node, x: Value, shape: Shape) -> Value:
+        """The same elements in the same order in another ONNX shape; no node where the held shape is the same."""
+        node.require(prod(shape) == prod(x.shape), f"{list(x.shape)} does not have the elements of {list(shape)}")
+        lead = len(shape) > 1 and shape[0] == 1
+        target = tuple(shape[1:] if lead else shape)
+        if x.held_shape == target:
+            return replace(x, shape=tuple(shape), lead=lead)
+        return self.emit(node, Reshape(target), [x], shape, lead)
+
+    def require_indices(self, node: Node, count: int) -> None:
+        """Raises: ResourceLimit if the positions listed so far are too many."""
+        self._indices += count
+        if self._indices > self.limits.indices:
+            raise ResourceLimit(f"node '{node.name}': positions listed so far", str(self.limits.indices))
+
+    def graph(self, output: Value) -> Graph:
+        """The graph of the nodes that `output` needs; constants are computed now.
+
+        Raises: InvalidModel if a constant is not finite, or an op refuses its parameters or its inputs' shapes.
+        """
+        live = {0, output.step}
+        for index in range(output.step, 0, -1):
+            if index in live:
+                live.update(self.nodes[index].inputs)
+        place = {old: new for new, old in enumerate(sorted(live))}
+        arrays = self._arrays([c for index in place for c in self.nodes[index].parameters])
+        nodes = [_graph_node(self.nodes[old], [place[i] for i in self.nodes[old].inputs], arrays) for old in place]
+        for node in nodes[1:]:
+            _require_shape(node, [nodes[i].shape for i in node.inputs])
+        return Graph(tuple(nodes))
+
+    def _arrays(self, constants: Sequence[Constant]) -> dict[int, Array]:
+        """The numbers of the constants, float64 or int64, every fold run once and in order."""
+        needed = {c.step for c in constants}
+        for index in range(len(self.folds) - 1, -1, -1):
+            if index in needed:
+                needed.update(c.step for c in self.folds[index].sources)
+        arrays: dict[int, Array] = {}
+        for index in sorted(needed):
+            step = self.folds[index]
+            arrays[index] = widened(step.run(*(arrays[c.step] for c in step.sources)))
+        return arrays
+
+    def _folded_op(self, node: Node, make: MakeOp, sources: list[Constant], count: int, shape: Shape) -> Constant:
+        """An op over constants: the same mathematics as over variables."""
+        shapes = [c.held_shape for c in sources[:count]]
+
+        def compute(*arrays: Array) -> Array:
+            inputs = [torch.from_numpy(a.reshape(1, *s)) for a, s in zip(arrays[:count], shapes, strict=True)]
+            return np.asarray(make(*arrays[count:]).forward(*inputs).reshape(shape).numpy())
+
+        return self.fold(node, sources, compute, shape, all(c.floating for c in sources[:count]))
+
+    def _require_elements(self, node: Node, shape: Shape) -> None:
+        node.require(not shape or min(shape) > 0 or tuple(shape) == (0,), f"its result of shape {list(shape)} is empty")
+        self.limits.require_elements(shape, f"node '{node.name}' ({node.operator}): its result")
+
+    def _unique(self, name: str) -> str:
+        """The name, numbered if another node has it."""
+        unique = name
+        while unique in self._names:
+            self._names[name] += 1
+            unique = f"{name}:{self._names[name]}"
+        self._names[unique] = 1
+        return unique
+
+
+def widened(array: Array) -> Array:
+    """A copy in float64 or int64: every number of a narrower type is kept exactly."""
+    return np.array(array, dtype=np.float64 if array.dtype.kind == "f" else np.int64, order="C")
+
+
+def tensor(array: Array) -> torch.Tensor:
+    """A parameter of an op, in float64."""
+    return torch.from_numpy(np.array(array, dtype=np.float64, order="C"))
+
+
+def _constants(values: Sequence[Value]) -> list[Constant]:
+    return [v for v in values if isinstance(v, Constant)]
+
+
+def _graph_node(step: Apply, inputs: list[int], arrays: dict[int, Array]) -> GraphNode:
+    if step.make is None:
+        return GraphNode(step.name, None, (), step.shape)
+    try:
+        op = step.make(*(arrays[c.step] for c in step.parameters))
+    except (RuntimeError, ValueError, IndexError, TypeError, OverflowError) as error:
+        raise InvalidModel(f"its parameters do not fit: {error}", step.name) from error
+    return GraphNode(step.name, op, tuple(inputs), step.shape)
+
+
+def _require_shape(node: GraphNode, shapes: Sequence[Shape]) -> None:
+    """Runs the op on shapes alone.   Raises: InvalidModel if it does not compute the declared one."""
+    assert node.op is not None
+    inputs = [torch.empty((1, *shape), dtype=torch.float64, device="meta") for shape in shapes]
+    try:
+        result = node.op.to("meta", torch.float64).forward(*inputs)
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        raise InvalidModel(f"{type(node.op).__name__} does not accept shapes {list(shapes)}: {error}", node.name) from error
+    if tuple(result.shape[1:]) != node.shape:
+        raise InvalidModel(f"{type(node.op).__name__} computes {tuple(result.shape[1:])}, not {node.shape}", node.name)

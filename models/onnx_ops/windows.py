@@ -1,0 +1,78 @@
+"""How the windows of convolutions and pools lie: kernel, strides, dilations and every form of padding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from provenn.models.limits import Limits
+from provenn.models.onnx_ops.plan import Node
+from provenn.verifier.errors import ResourceLimit
+from provenn.verifier.ops.base import Shape
+from provenn.verifier.ops.pool import Axis
+
+
+@dataclass(frozen=True)
+class Windows:
+    """padding: all beginnings, then all ends; output: how many windows there are along each axis."""
+
+    kernel: Shape
+    stride: Shape
+    dilation: Shape
+    padding: Shape
+    ceil: bool
+    output: Shape
+
+    def axes(self, size: Shape) -> list[Axis]:
+        """The windows along each axis of an input of `size`."""
+        rank = len(size)
+        ends = zip(self.padding[:rank], self.padding[rank:], strict=True)
+        rows = zip(size, self.kernel, self.stride, ends, self.dilation, strict=True)
+        return [Axis(n, k, s, begin, end, d, self.ceil) for n, k, s, (begin, end), d in rows]
+
+
+def windows(node: Node, size: Shape, kernel: Shape) -> Windows:
+    """The windows of `kernel` over the spatial axes `size`; reads strides, dilations, pads, auto_pad, ceil_mode.
+
+    SAME_UPPER and SAME_LOWER: ceil(size / stride) windows, the padding split evenly, the odd cell at the end or at
+    the beginning.   Source: ONNX, Conv and MaxPool.
+    """
+    rank = len(size)
+    stride, dilation = steps(node, rank)
+    padding, automatic = paddings(node, rank)
+    ceil = bool(node.attribute("ceil_mode", 0))
+    span = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
+    node.require(len(kernel) == rank and min(kernel) > 0, f"kernel {list(kernel)} does not fit {rank} spatial axes")
+    if automatic in ("SAME_UPPER", "SAME_LOWER"):
+        needed = [max((-(-n // s) - 1) * s + k - n, 0) for n, s, k in zip(size, stride, span, strict=True)]
+        small, large = tuple(t // 2 for t in needed), tuple(t - t // 2 for t in needed)
+        padding = small + large if automatic == "SAME_UPPER" else large + small
+    found = Windows(kernel, stride, dilation, padding, ceil, ())
+    axes = found.axes(size)
+    for axis in axes:
+        whole = axis.size + axis.begin + axis.end
+        node.require(axis.span <= whole, f"its kernel spans {axis.span} cells, the padded axis has {whole}")
+    return Windows(kernel, stride, dilation, padding, ceil, tuple(axis.windows for axis in axes))
+
+
+def steps(node: Node, rank: int) -> tuple[Shape, Shape]:
+    """(strides, dilations), ones by default."""
+    stride, dilation = (tuple(node.attribute(name) or (1,) * rank) for name in ("strides", "dilations"))
+    node.require(len(stride) == len(dilation) == rank, f"strides or dilations do not fit {rank} spatial axes")
+    node.require(min(*stride, *dilation) > 0, "strides and dilations must be positive")
+    return stride, dilation
+
+
+def paddings(node: Node, rank: int) -> tuple[Shape, str]:
+    """(pads, auto_pad): explicit pads are zeros where they are automatic."""
+    pads, automatic = tuple(node.attribute("pads") or (0,) * 2 * rank), node.attribute("auto_pad", "NOTSET")
+    node.require(len(pads) == 2 * rank and min(pads) >= 0, f"pads {list(pads)} do not fit {rank} spatial axes")
+    node.require(automatic in ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"), f"auto_pad '{automatic}' is unknown")
+    node.require(automatic == "NOTSET" or not any(pads), "it has both pads and auto_pad")
+    return pads, automatic
+
+
+def require_few_cells(node: Node, found: Windows, limits: Limits) -> None:
+    """Raises: ResourceLimit if the windows along one axis have too many cells together."""
+    for count, extent in zip(found.output, found.kernel, strict=True):
+        if count * extent > limits.cells:
+            raise ResourceLimit(f"node '{node.name}': cells of the pooling windows along one axis", str(limits.cells))

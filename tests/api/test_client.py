@@ -1,0 +1,91 @@
+"""The client against a real service; a stand-in only for services that misbehave."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import httpx
+import pytest
+from cli_kit import PLAIN, PROPERTY
+from service_kit import LARGE, Server, slow_request
+
+import provenn
+from provenn.api.client import Client, JobFailed, RequestRefused, ServiceError, ServiceUnreachable
+from provenn.api.schemas import Inputs, JobRequest
+
+
+@pytest.fixture
+def client(server: Server) -> Client:
+    return Client(server.url)
+
+
+def test_from_upload_to_a_certificate_that_the_checker_accepts(client: Client, tmp_path: Path) -> None:
+    path = tmp_path / "plain.onnx"
+    path.write_bytes(PLAIN)
+    model = client.upload(path)
+    assert (model.input_shape, model.output_shape) == ([2], [2])
+    assert client.upload(PLAIN).id == model.id
+    inputs = Inputs(inputs=[[1.0, 0.0], [0.0, 1.0]], labels=[0, 0], epsilons=[0.1, 0.25], clip=(0.0, 1.0))
+    seen: list[tuple[int, int, str]] = []
+    job = client.certify(model.id, inputs, seconds=60)
+    result = client.wait(job.id, lambda *progress: seen.append(progress), poll_seconds=0.02)
+    assert [item.verdict for item in result.items] == ["verified", "verified", "falsified", "falsified"]
+    assert seen[-1][0] <= seen[-1][1]
+    for item in result.items[:2]:
+        assert item.certificate is not None
+        assert provenn.check(client.certificate(item.certificate), PLAIN).margin == item.margin
+
+
+def test_a_property(client: Client) -> None:
+    job = client.certify(client.upload(PLAIN).id, PROPERTY, method="crown")
+    result = client.wait(job.id)
+    assert (result.verdict, result.items[0].assurance) == ("verified", "checked")
+    assert client.job(job.id).method == "crown"
+
+
+def test_refusals_carry_the_detail_of_the_service(client: Client) -> None:
+    with pytest.raises(RequestRefused, match=r"label 7, but the classes are 0 to 1") as refused:
+        client.certify(client.upload(PLAIN).id, Inputs(inputs=[[1.0, 0.0]], labels=[7], epsilons=[0.1]))
+    assert refused.value.status == 422
+    assert refused.value.problem["errors"][0]["pointer"] == "#/inputs/labels/0"
+    with pytest.raises(RequestRefused, match=r"\(HTTP 422\)"):
+        client.upload(b"This is not a network.")
+    with pytest.raises(RequestRefused, match="no certificate") as missing:
+        client.certificate("0" * 64)
+    assert missing.value.type.endswith("not-found")
+
+
+def test_a_cancelled_job_has_no_result(client: Client) -> None:
+    job = client.submit(JobRequest.model_validate({"model": client.upload(LARGE).id, **slow_request()}))
+    client.cancel(job.id)
+    with pytest.raises(JobFailed, match=f"job {job.id} is cancelled") as failed:
+        client.wait(job.id)
+    assert failed.value.state == "cancelled"
+
+
+def test_nothing_there() -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        with Client(f"http://127.0.0.1:{closed.getsockname()[1]}") as client:
+            assert not client.ready()
+            with pytest.raises(ServiceUnreachable, match="provenn serve"):
+                client.job("any")
+
+
+def test_ready(client: Client) -> None:
+    assert client.ready()
+
+
+def test_answers_that_are_not_the_service_s_own() -> None:
+    def proxy(request: httpx.Request) -> httpx.Response:
+        if request.url.path.startswith("/v1/certificates"):
+            return httpx.Response(200, content=b"other bytes")
+        return httpx.Response(502, text="<h1>Bad gateway</h1>")
+
+    with Client("http://service", transport=httpx.MockTransport(proxy)) as client:
+        with pytest.raises(RequestRefused, match="Bad gateway") as refused:
+            client.job("any")
+        assert (refused.value.status, refused.value.type) == (502, "about:blank")
+        with pytest.raises(ServiceError, match="other bytes"):
+            client.certificate("0" * 64)

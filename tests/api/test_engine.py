@@ -1,0 +1,213 @@
+"""Real workers: killed, cancelled, timed out, orphaned, restarted."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+from service_kit import LARGE, SMALL, Server, mlp, serving, slow_request, small_request, wait_for
+
+from provenn.api.jobs.model import State
+
+
+def alive(pid: int) -> bool:
+    """Whether the process is there and not merely unreaped."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def running(server: Server, job: str) -> bool:
+    return server.job(job)["state"] == State.RUNNING
+
+
+def test_a_killed_worker_is_replaced(server: Server) -> None:
+    job = server.slow_job()
+    first = server.pid(job)
+    os.kill(first, signal.SIGKILL)
+    wait_for(lambda: server.job(job)["attempt"] == 2 and running(server, job))
+    found = server.job(job)
+    assert "worker died (signal 9)" in found["reason"]
+    assert server.pid(job) != first
+    server.client.delete(f"/v1/jobs/{job}")
+
+
+def test_a_job_that_kills_its_workers_fails(server: Server) -> None:
+    job = server.slow_job()
+    seen: set[int] = set()
+    for _ in range(3):
+        pid = wait_for(lambda: next((p for p in server.service.engine.worker_pids(job) if p not in seen), None))
+        seen.add(pid)
+        os.kill(pid, signal.SIGKILL)
+    found = server.ended(job)
+    assert (found["state"], found["attempt"]) == (State.FAILED, 3)
+    assert found["reason"].startswith("worker died (signal 9)")
+
+
+def test_cancelling_kills_only_that_worker(server: Server) -> None:
+    doomed, other = server.slow_job(seed=1), server.slow_job(seed=2)
+    pid, spared = server.pid(doomed), server.pid(other)
+    response = server.client.delete(f"/v1/jobs/{doomed}")
+    assert (response.status_code, response.json()["state"]) == (202, State.CANCELLED)
+    wait_for(lambda: not alive(pid))
+    assert alive(spared)
+    again = server.client.delete(f"/v1/jobs/{doomed}")
+    assert (again.status_code, again.json()["type"]) == (409, "urn:provenn:problem:conflict")
+    server.client.delete(f"/v1/jobs/{other}")
+    wait_for(lambda: not alive(spared))
+
+
+def test_cancelling_at_any_moment_leaves_no_worker(server: Server) -> None:
+    jobs = [server.slow_job(seed=seed) for seed in range(8)]
+    for job in jobs:
+        server.client.delete(f"/v1/jobs/{job}")
+    wait_for(lambda: not any(server.service.engine.worker_pids(job) for job in jobs))
+    assert {server.job(job)["state"] for job in jobs} == {State.CANCELLED}
+
+
+def test_leases_are_renewed(tmp_path: Path) -> None:
+    with serving(tmp_path, lease_seconds=1) as server:
+        job = server.slow_job()
+        server.pid(job)
+        first = lease(server, job)
+        wait_for(lambda: lease(server, job) > first + 1)
+        assert server.job(job)["attempt"] == 1
+
+
+def lease(server: Server, job: str) -> float:
+    row = server.service.jobs.get(job)
+    assert row is not None
+    assert row.lease_until is not None
+    return row.lease_until
+
+
+def test_a_queued_job_is_cancelled_without_a_worker(tmp_path: Path) -> None:
+    with serving(tmp_path, workers=1) as server:
+        first, second = server.slow_job(), server.slow_job()
+        server.pid(first)
+        assert server.client.delete(f"/v1/jobs/{second}").json()["state"] == State.CANCELLED
+        assert server.job(second)["attempt"] == 0
+
+
+def test_the_wall_clock_kills_a_frozen_worker(tmp_path: Path) -> None:
+    with serving(tmp_path, grace_seconds=0.2) as server:
+        frozen = server.slow_job(budget={"seconds": 1})
+        pid = server.pid(frozen)
+        os.kill(pid, signal.SIGSTOP)
+        found = server.ended(frozen)
+        assert found["state"] == State.TIMED_OUT
+        assert "wall-clock" in found["reason"]
+        wait_for(lambda: not alive(pid))
+
+
+def test_a_restart_resumes(tmp_path: Path) -> None:
+    with serving(tmp_path, workers=1) as server:
+        interrupted = server.slow_job()
+        waiting = server.submit(small_request(server.model(SMALL)))
+        pid = server.pid(interrupted)
+    assert not alive(pid)
+    with serving(tmp_path, workers=1) as server:
+        wait_for(lambda: running(server, interrupted))
+        assert server.job(interrupted)["attempt"] == 2
+        assert server.job(waiting)["state"] == State.QUEUED
+        server.client.delete(f"/v1/jobs/{interrupted}")
+        assert server.ended(waiting)["state"] == State.SUCCEEDED
+
+
+def test_a_dead_server_takes_its_workers_along_and_its_jobs_come_back(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = os.environ | {"PROVENN_DATA_DIR": str(tmp_path), "PROVENN_PORT": str(port), "PROVENN_THREADS": "1"}
+    code = "from provenn.api.app import serve; from provenn.api.settings import Settings; serve(Settings())"
+    with subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.DEVNULL) as process:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+            wait_for(lambda: ready(client))
+            model = client.post("/v1/models", files={"file": ("n.onnx", LARGE)}).json()["id"]
+            job = client.post("/v1/jobs", json={"model": model, **slow_request()}).json()["id"]
+            wait_for(lambda: client.get(f"/v1/jobs/{job}").json()["state"] == State.RUNNING)
+            workers = wait_for(lambda: descendants(process.pid))
+        process.kill()
+    wait_for(lambda: not any(alive(pid) for pid in workers))
+    with serving(tmp_path) as server:
+        wait_for(lambda: running(server, job) and server.job(job)["attempt"] == 2)
+        assert "the server stopped" in server.job(job)["reason"]
+
+
+def ready(client: httpx.Client) -> bool:
+    try:
+        return client.get("/readyz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def descendants(pid: int) -> list[int]:
+    """All processes below `pid`, from /proc."""
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            except FileNotFoundError:
+                continue
+    below, todo = [], [pid]
+    while todo:
+        parent = todo.pop()
+        children = [child for child, p in parents.items() if p == parent]
+        below += children
+        todo += children
+    return below
+
+
+def test_an_interrupt_of_the_terminal_does_not_reach_a_worker(server: Server) -> None:
+    job = server.slow_job()
+    pid = server.pid(job)
+    wait_for(lambda: server.job(job)["progress"]["phase"] != "starting")
+    os.kill(pid, signal.SIGINT)
+    before = server.job(job)["changed_at"]
+    wait_for(lambda: server.job(job)["changed_at"] > before)
+    assert (alive(pid), server.job(job)["attempt"]) == (True, 1)
+    server.client.delete(f"/v1/jobs/{job}")
+
+
+def test_memory_is_limited(tmp_path: Path) -> None:
+    with serving(tmp_path, memory_limit_mb=128) as server:
+        response = server.upload(mlp([64, 4096, 4096, 10]))
+        assert response.status_code in (413, 422)
+        assert "MiB" in response.json()["detail"]
+        assert server.upload(SMALL).status_code == 201
+
+
+def test_reading_a_file_is_limited_in_time(tmp_path: Path) -> None:
+    with serving(tmp_path, inspect_seconds=0.001) as server:
+        response = server.upload(SMALL)
+        assert (response.status_code, response.json()["type"]) == (413, "urn:provenn:problem:resource-limit")
+        assert server.client.get("/v1/models").json()["items"] == []
+
+
+@pytest.mark.parametrize("part", ["database", "blobs", "engine"])
+def test_readiness_names_what_is_wrong(tmp_path: Path, part: str) -> None:
+    with serving(tmp_path / "data") as server:
+        if part == "database":
+            server.service.database.close()
+            hide(tmp_path / "data" / "provenn.db")
+        elif part == "blobs":
+            hide(tmp_path / "data" / "blobs")
+            (tmp_path / "data" / "blobs").write_text("in the way")
+        else:
+            server.service.engine.stop()
+        response = server.client.get("/readyz")
+        assert response.status_code == 503
+        assert response.json()[part] != "ready"
+        assert server.client.get("/healthz").status_code == 200
+
+
+def hide(path: Path) -> None:
+    path.rename(path.with_suffix(".hidden"))

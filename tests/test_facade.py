@@ -1,0 +1,107 @@
+"""`import provenn`: the public names, their price, and that they work."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import provenn
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def module() -> nn.Module:
+    """y = relu(x): at (1, 0) class 0 is safe exactly for radii below 1/2."""
+    linear = nn.Linear(2, 2, bias=False)
+    with torch.no_grad():
+        linear.weight.copy_(torch.eye(2))
+    return nn.Sequential(linear, nn.ReLU())
+
+
+def test_the_public_names_are_pinned() -> None:
+    assert provenn.__all__ == ["CertificateRejected", "Client", "ItemResult", "ProvennError", "check", "verify"]
+    for name in provenn.__all__:
+        assert getattr(provenn, name).__name__ == name
+    assert set(provenn.__all__) <= set(dir(provenn))
+    with pytest.raises(AttributeError, match="no attribute 'prove'"):
+        _ = provenn.prove
+
+
+def test_the_version_is_the_distribution_s() -> None:
+    assert provenn.__version__ == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+
+
+def test_importing_costs_nothing() -> None:
+    code = "import sys, provenn; sys.exit(bool({'torch', 'onnx', 'numpy', 'httpx', 'pydantic'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_checking_needs_no_torch() -> None:
+    code = (
+        "import sys, provenn\n"
+        "try: provenn.check({}, b'')\n"
+        "except provenn.CertificateRejected: sys.exit(bool({'torch', 'onnxruntime'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_types_are_shipped() -> None:
+    for floor in ("provenn", "verifier", "models", "solvers", "api"):
+        assert (ROOT / floor / "py.typed").exists()
+
+
+def test_keywords_and_defaults_are_said_once() -> None:
+    names = [field.name for field in dataclasses.fields(provenn._How)]
+    assert names == list(provenn.How.__annotations__)
+
+
+@pytest.fixture
+def path(module: nn.Module, tmp_path: Path) -> Path:
+    from provenn.models.torch_export import export
+
+    path = tmp_path / "model.onnx"
+    path.write_bytes(export(module, (2,)))
+    return path
+
+
+def test_verify_a_module_and_check_the_certificate_about_its_file(
+    module: nn.Module, path: Path, tmp_path: Path
+) -> None:
+    x = np.array([1, 0], np.float32)
+    result = provenn.verify(module, x, label=0, eps=0.4)
+    assert (result.verdict, result.assurance) == ("verified", "checked")
+    again = provenn.verify(str(path), x, label=0, eps="2/5", method="crown", clip=(0, 1))
+    assert again.certificate is not None
+    report = provenn.check(again.certificate, path)
+    assert report.margin == again.margin
+    with pytest.raises(provenn.CertificateRejected, match="another specification"):
+        provenn.check(again.certificate, path.read_bytes(), b"{}")
+
+
+def test_verify_finds_counterexamples(path: Path) -> None:
+    result = provenn.verify(path.read_bytes(), np.array([1.0, 0.0]), label=0, eps=0.6, norm="inf", timeout=20)
+    assert result.verdict == "falsified"
+    assert result.counterexample is not None
+
+
+def test_verify_refuses_what_makes_no_sense(path: Path) -> None:
+    x = np.zeros(2)
+    with pytest.raises(provenn.ProvennError, match=r"shape \[1, 2\].*\[2\]"):
+        provenn.verify(path, x[None], label=0, eps=0.1)
+    with pytest.raises(provenn.ProvennError, match="label"):
+        provenn.verify(path, x, label=2, eps=0.1)
+    with pytest.raises(provenn.ProvennError, match="epsilon"):
+        provenn.verify(path, x, label=0, eps=-1)
+    with pytest.raises(provenn.ProvennError, match="unknown method"):
+        provenn.verify(path, x, label=0, eps=0.1, method="magic")
+    with pytest.raises(TypeError, match="timeuot"):
+        provenn.verify(path, x, label=0, eps=0.1, timeuot=1)  # type: ignore[call-arg]

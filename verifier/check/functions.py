@@ -1,0 +1,122 @@
+"""Scalar functions, each enclosed by one rule: breakpoints, values, a radius.
+
+For phi on [l, u] a function declares points z_0 = l .. z_n = u, values p_k and a radius delta with
+    |phi(z) - p(z)| <= delta on [l, u],   p the piecewise-linear interpolation of (z_k, p_k)                      (1a)
+(exact kinks for piecewise-linear functions; for smooth ones delta = max|phi''| h^2 / 8 + the error of libm). A line
+minus p is extreme at a breakpoint, so for EVERY slope a
+    phi(z) >= a z + min_k (p_k - a z_k) - delta   and   phi(z) <= a z + max_k (p_k - a z_k) + delta.             (1b)
+The slope is a free choice; only the intercept is proved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import combinations, pairwise
+from typing import TypeAlias
+
+import numpy as np
+
+from provenn.verifier.check.rounding import Array, down, up
+
+GRID = 64
+"""Cells of the interpolation of a smooth function."""
+
+LIBM = 2.0**-48
+"""Assumed absolute error of numpy's tanh and of 1 / (1 + exp(-z)): 16 ulp of 1 (measured: below 2)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Enclosure:
+    """(1a): points z_k and values p_k, each [n]; radius delta [n]; slopes worth trying, each [n]."""
+
+    points: list[Array]
+    values: list[Array]
+    radius: Array
+    slopes: list[Array]
+
+    def range(self) -> tuple[Array, Array]:
+        """Bounds of phi on [l, u]."""
+        low, high = np.minimum.reduce(self.values), np.maximum.reduce(self.values)
+        return down(low - self.radius), up(high + self.radius)
+
+    def intercept(self, slope: Array, sign: int) -> Array:
+        """(1b): k with  phi(z) >= slope z + k  on [l, u] (sign 1), or  phi(z) <= slope z + k  (sign -1).
+
+        One product and one difference lose at most 3 u (|p_k| + |slope z_k|) + 2^-1074, less than the slack.
+        """
+        gaps = [sign * (p - slope * z) for z, p in zip(self.points, self.values, strict=True)]
+        size = np.maximum.reduce([np.abs(p) for p in self.values])
+        size = size + np.abs(slope) * np.maximum(np.abs(self.points[0]), np.abs(self.points[-1]))
+        slack = (self.radius + (2.0**-51 * size + 2.0**-1000)) * (1 + 2.0**-50)
+        return sign * down(np.minimum.reduce(gaps) - slack)
+
+    def line(self, sign: int) -> tuple[Array, Array]:
+        """(slope, intercept) of the line below (sign 1) or above (-1) phi that is best in the middle of [l, u]."""
+        middle = 0.5 * self.points[0] + 0.5 * self.points[-1]
+        slope, intercept = self.slopes[0], self.intercept(self.slopes[0], sign)
+        for other in self.slopes[1:]:
+            rival = self.intercept(other, sign)
+            better = sign * (other * middle + rival) > sign * (slope * middle + intercept)
+            slope, intercept = np.where(better, other, slope), np.where(better, rival, intercept)
+        return slope, intercept
+
+
+Function: TypeAlias = Callable[[Array, Array], Enclosure]
+"""(lower, upper), each [n] -> (1a)."""
+
+
+def piecewise_linear(kinks: tuple[float, ...], value: Callable[[Array], Array]) -> Function:
+    """Continuous, linear between the kinks (exact floats) and beyond; `value` errs by at most one rounding."""
+
+    def enclosure(lower: Array, upper: Array) -> Enclosure:
+        points = [lower, *(np.clip(kink, lower, upper) for kink in kinks), upper]
+        values = [value(z) for z in points]
+        radius = 2.0**-52 * np.maximum.reduce([np.abs(p) for p in values]) + 2.0**-1000
+        ends = combinations(zip(points, values, strict=True), 2)
+        return Enclosure(points, values, radius, [secant(*start, *end) for start, end in ends])
+
+    return enclosure
+
+
+def smooth(value: Callable[[Array], Array], derivative: Callable[[Array], Array], curvature: float) -> Function:
+    """Linear interpolation on cells of width <= h errs by curvature h^2 / 8; `derivative` only proposes slopes."""
+
+    def enclosure(lower: Array, upper: Array) -> Enclosure:
+        inner = [np.clip(lower + (upper - lower) * (k / GRID), lower, upper) for k in range(1, GRID)]
+        points = [lower, *inner, upper]
+        values = [value(z) for z in points]
+        widest = up(np.maximum.reduce([b - a for a, b in pairwise(points)]))
+        radius = up(curvature * widest * widest / 8 * (1 + 2.0**-40) + LIBM)
+        chord = secant(lower, values[0], upper, values[-1])
+        return Enclosure(points, values, radius, [chord, *(derivative(z) for z in points[:: GRID // 16])])
+
+    return enclosure
+
+
+def secant(z: Array, p: Array, y: Array, q: Array) -> Array:
+    """Slope from (z, p) to (y, q), rounded; 0 where y = z."""
+    run = y - z
+    return np.divide(q - p, run, out=np.zeros_like(run), where=run > 0)
+
+
+def sigmoid(z: Array) -> Array:
+    """1 / (1 + exp(-z))."""
+    return np.asarray(1 / (1 + np.exp(-z)))
+
+
+def leaky_relu(slope: float) -> Function:
+    """max(z, 0) + slope min(z, 0)."""
+    return piecewise_linear((0.0,), lambda z: np.where(z > 0, z, slope * z))
+
+
+def clip(low: float, high: float) -> Function:
+    """min(max(z, low), high), low <= high, either of them possibly infinite."""
+    return piecewise_linear(tuple(k for k in (low, high) if np.isfinite(k)), lambda z: np.clip(z, low, high))
+
+
+RELU = piecewise_linear((0.0,), lambda z: np.maximum(z, 0.0))
+TANH = smooth(np.tanh, lambda z: 1 - np.tanh(z) ** 2, 0.77)
+"""max |tanh''| = 4 / (3 sqrt 3) < 0.76981."""
+SIGMOID = smooth(sigmoid, lambda z: sigmoid(z) * (1 - sigmoid(z)), 0.0963)
+"""max |sigmoid''| = 1 / (6 sqrt 3) < 0.096226."""

@@ -1,0 +1,105 @@
+"""A network as the kernel sees it: steps over flat float64 vectors, at batch 1.
+
+Every number is the exact real value of the file's float. A step's vector holds an ONNX tensor's entries in C order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TypeAlias
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
+
+from provenn.verifier.check.functions import Function
+from provenn.verifier.check.rounding import Array
+
+Matrix: TypeAlias = "Array | scipy.sparse.csr_array"
+Index: TypeAlias = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One value: its name in the file, its length, the earlier steps it reads. Step 0, of no other class, is the input."""
+
+    name: str
+    length: int
+    sources: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Affine(Step):
+    """y = W x + b, W_ij within 8 u |W_ij| of `matrix` [length, n], b within 8 u bias_size of `bias`; bias_size >= |bias|.
+
+    Both are exact where the file's own numbers are used.
+    """
+
+    matrix: Matrix
+    bias: Array
+    bias_size: Array
+
+    @cached_property
+    def magnitude(self) -> Matrix:
+        """|W|."""
+        return abs(self.matrix)
+
+
+@dataclass(frozen=True, eq=False)
+class Stack(Step):
+    """The sources, one after the other."""
+
+
+@dataclass(frozen=True, eq=False)
+class Elementwise(Step):
+    """y_i = phi(x_i)."""
+
+    function: Function
+
+
+@dataclass(frozen=True, eq=False)
+class MaxPool(Step):
+    """y_i = max of x[windows_i], windows [length, window]; -1 stands for no entry, every window has one."""
+
+    windows: Index
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """Steps in topological order, the last one the output; shapes at batch 1; sha256 of the (uncompressed) file."""
+
+    steps: tuple[Step, ...]
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+    sha256: str
+
+    @property
+    def inputs(self) -> int:
+        """Number of input coordinates."""
+        return self.steps[0].length
+
+    @property
+    def outputs(self) -> int:
+        """Number of output coordinates."""
+        return self.steps[-1].length
+
+    @cached_property
+    def bounded(self) -> dict[str, int]:
+        """The steps that nonlinear steps read, in order, by name: a certificate must claim an interval for each."""
+        read = {step.sources[0] for step in self.steps if isinstance(step, Elementwise | MaxPool)}
+        return {self.steps[i].name: i for i in sorted(read)}
+
+    @cached_property
+    def roundings(self) -> int:
+        """N of every error bound: above the roundings that any number undergoes within one row (see rows)."""
+        return 2 * max(step.length for step in self.steps) + 4 * len(self.steps) + 64
+
+
+def pruned(steps: list[Step], output: int) -> tuple[Step, ...]:
+    """The input and the steps that `output` depends on, renumbered; `output` becomes the last."""
+    needed = {0, output}
+    for i in range(output, 0, -1):
+        needed.update(steps[i].sources if i in needed else ())
+    kept = {old: new for new, old in enumerate(sorted(needed))}
+    return tuple(replace(steps[i], sources=tuple(kept[s] for s in steps[i].sources)) for i in kept)

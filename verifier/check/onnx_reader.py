@@ -1,0 +1,91 @@
+"""The kernel's own reading of an ONNX file. What it does not know, it refuses."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+
+from provenn.verifier.check.network import Network, Step, pruned
+from provenn.verifier.check.network_ops import OPERATORS, Operators
+from provenn.verifier.check.rejected import CertificateRejected, require
+from provenn.verifier.check.tensors import Entries, Node, Tensor, budget, decode, decompressed
+
+OPSETS = range(7, 27)
+"""Versions of the operator set whose differences the operators here know (numpy's broadcasting begins with 7)."""
+
+
+def read_network(data: bytes) -> Network:
+    """The network in an ONNX file (gzip or not), at batch 1.
+
+    Raises: CertificateRejected with claim "model" for anything that is not understood.
+    """
+    data = decompressed(data, "model")
+    try:
+        model = onnx.ModelProto.FromString(data)
+    except (DecodeError, UnicodeDecodeError) as error:
+        raise CertificateRejected("model", f"it is not an ONNX file: {error}") from error
+    graph = model.graph
+    versions = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
+    require(len(versions) == 1 and versions[0] in OPSETS, "model", f"operator set {versions} is not among {OPSETS}")
+    plain = not model.functions and not graph.sparse_initializer and not model.training_info
+    require(plain, "model", "functions, sparse tensors and training information are not read")
+    names = {tensor.name for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in names]
+    require(len(inputs) == len(graph.output) == 1, "model", "it must have one input and one output")
+    shape, operators = _input_shape(inputs[0]), Operators()
+    start = operators.add(Step(inputs[0].name, int(np.prod(shape)), ()))
+    values: dict[str, Tensor | None] = {"": None}
+    _define(values, inputs[0].name, Entries(start, np.arange(np.prod(shape)).reshape(shape)))
+    for tensor in graph.initializer:
+        _define(values, tensor.name, decode(tensor))
+    for node in graph.node:
+        with np.errstate(all="ignore"):
+            _run(operators, values, node)
+    result = values.get(graph.output[0].name)
+    if not isinstance(result, Entries):
+        raise CertificateRejected("model", f"output {graph.output[0].name} is not computed from the input")
+    output = operators.flat(result, "network output")
+    return Network(pruned(operators.steps, output), shape, result.index.shape, hashlib.sha256(data).hexdigest())
+
+
+def _input_shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:
+    """The declared shape; a first axis without a number is the batch, here 1."""
+    kind = value.type.tensor_type
+    floats = kind.elem_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16)
+    require(floats and kind.HasField("shape"), "model", "its input is not a tensor of floats with a shape")
+    shape = [axis.dim_value if axis.HasField("dim_value") else -1 for axis in kind.shape.dim]
+    shape[:1] = [1 if n == -1 else n for n in shape[:1]]
+    require(all(n > 0 for n in shape), "model", "an axis of its input other than the first has no fixed length")
+    budget(shape)
+    return tuple(shape)
+
+
+def _define(values: dict[str, Tensor | None], name: str, tensor: Tensor) -> None:
+    require(name not in values, "model", f"tensor {name!r} is defined twice, or has no name")
+    budget((tensor.index if isinstance(tensor, Entries) else tensor).shape)
+    values[name] = tensor
+
+
+def _run(operators: Operators, values: dict[str, Tensor | None], proto: onnx.NodeProto) -> None:
+    """Reads one node."""
+    name = proto.output[0] if proto.output else proto.name
+    known = proto.domain in ("", "ai.onnx") and proto.op_type in OPERATORS
+    require(known, "model", f"node {name}: operator {proto.domain} {proto.op_type} is not read by the checker")
+    for source in proto.input:
+        require(source in values, "model", f"node {name}: input {source!r} is not defined before it")
+    attributes = {a.name: a for a in proto.attribute}
+    require(len(attributes) == len(proto.attribute), "model", f"node {name}: an attribute is given twice")
+    tensors = {key: decode(a.t) for key, a in attributes.items() if a.type == onnx.AttributeProto.TENSOR}
+    try:
+        given = {key: onnx.helper.get_attribute_value(a) for key, a in attributes.items()} | tensors
+        node = Node(name, proto.op_type, [values[i] for i in proto.input], len(proto.output), given)
+        results = OPERATORS[proto.op_type](operators, node)
+    except (ValueError, IndexError, TypeError, OverflowError, MemoryError) as error:
+        raise CertificateRejected("model", f"node {name} ({proto.op_type}): {error}") from error
+    node.require(not node.attributes, f"attribute {', '.join(node.attributes)} is not understood")
+    for output, result in zip(proto.output, results, strict=False):
+        if output:
+            _define(values, output, result)

@@ -1,0 +1,194 @@
+"""Formulas over inputs X and outputs Y, multiplied out into cases: what both versions of VNN-LIB mean.
+
+A formula is in disjunctive normal form: a list of disjuncts, each a list of atoms. An atom is a bound of one input
+or a closed row over the outputs. Row order: what is asserted without alternatives first, then as written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from provenn.verifier.errors import InvalidSpecification, ResourceLimit
+from provenn.verifier.numbers import require_moderate
+from provenn.verifier.spec import Case, Clause, InputSet
+
+DEPTH, DISJUNCTS, ATOMS, CELLS = 60, 100_000, 5_000_000, 20_000_000
+"""Limits: of nesting, of disjuncts, of atoms in all disjuncts together, of numbers in all boxes and in all matrices."""
+
+ZERO, ONE = Fraction(0), Fraction(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """sum of coefficient * variable + constant. Variable i >= 0 is X_i; variable -1-j is Y_j."""
+
+    terms: dict[int, Fraction]
+    constant: Fraction
+
+    def plus(self, other: Linear, factor: Fraction = ONE) -> Linear:
+        """Itself + factor * other, without zero coefficients."""
+        terms = dict(self.terms)
+        for variable, value in other.terms.items():
+            terms[variable] = terms.get(variable, ZERO) + factor * value
+        kept = {variable: value for variable, value in terms.items() if value}
+        return Linear(kept, self.constant + factor * other.constant)
+
+    def times(self, other: Linear) -> Linear:
+        """The product, if one factor is a number.   Raises: InvalidSpecification if neither is."""
+        if self.terms and other.terms:
+            raise InvalidSpecification("a product of variables is not linear")
+        return NOTHING.plus(other, self.constant) if not self.terms else NOTHING.plus(self, other.constant)
+
+
+NOTHING = Linear({}, ZERO)
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """X_index >= value if `lower`, else X_index <= value."""
+
+    index: int
+    value: Fraction
+    lower: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """sum of coefficient * Y_j >= bound; keys are -1-j."""
+
+    terms: dict[int, Fraction]
+    bound: Fraction
+
+
+Disjunct = list[Bound | Row]
+Formula = list[Disjunct]
+
+
+def at_least_zero(term: Linear) -> Bound | Row:
+    """The atom  term >= 0.   Raises: InvalidSpecification for what is neither a bound of one input nor a row over Y."""
+    terms, constant = term.terms, term.constant
+    if not terms:
+        raise InvalidSpecification("a constraint without variables (or whose variables cancel) is not read")
+    for value in (*terms.values(), constant):
+        require_moderate(value)
+    if all(variable < 0 for variable in terms):
+        return Row(terms, -constant)
+    if len(terms) == 1:
+        ((index, slope),) = terms.items()
+        return Bound(index, require_moderate(-constant / slope), slope > 0)
+    if all(variable >= 0 for variable in terms):
+        raise InvalidSpecification("a constraint over several inputs is not read: the input region must be a box")
+    raise InvalidSpecification("a constraint over inputs and outputs together is not read")
+
+
+def either(parts: Iterable[Formula]) -> Formula:
+    """Their disjunction.   Raises: ResourceLimit."""
+    found: Formula = []
+    for part in parts:
+        found += part
+        if len(found) > DISJUNCTS:
+            raise ResourceLimit("the number of disjuncts of the specification", str(DISJUNCTS))
+    return found
+
+
+def both(left: Formula, right: Formula) -> Formula:
+    """Their conjunction, multiplied out; takes over both lists.   Raises: ResourceLimit."""
+    if len(left) * len(right) > DISJUNCTS:
+        raise ResourceLimit("the number of disjuncts of the specification", str(DISJUNCTS))
+    if len(left) > 1 or len(right) > 1:
+        atoms = len(right) * sum(map(len, left)) + len(left) * sum(map(len, right))
+        if atoms > ATOMS:
+            raise ResourceLimit("the size of the specification's disjunctive normal form", f"{ATOMS} constraints")
+    if len(right) == 1:
+        for disjunct in left:
+            disjunct.extend(right[0])
+        return left
+    return [a + b for a in left for b in right]
+
+
+def cases(formulas: Iterable[Formula], inputs: int, outputs: int) -> tuple[Case, ...]:
+    """The conjunction as cases: distinct boxes in first-seen order, each with its clauses in order.
+
+    A disjunct whose box is empty is dropped; one that says nothing of the outputs gives a clause without rows: every
+    output is unsafe. Raises: InvalidSpecification (an input without a bound; all boxes empty), ResourceLimit.
+    """
+    common: Disjunct = []
+    varying: Formula = [[]]
+    for formula in formulas:
+        if len(formula) == 1:
+            common += formula[0]
+        else:
+            varying = both(varying, formula)
+    box = _Box([None] * inputs, [None] * inputs)
+    changes = box.changes(common)
+    box = box.changed(changes)
+    rows = [atom for atom in common if isinstance(atom, Row)]
+    _limit(sum(len(rows) + len(disjunct) for disjunct in varying) * outputs, "clause matrices")
+    found: dict[tuple[_Change, ...], list[Clause]] = {}
+    for disjunct in varying:
+        change = box.changes(disjunct)
+        if box.empty(change) is None:
+            more = [atom for atom in disjunct if isinstance(atom, Row)]
+            found.setdefault(change, []).append(_clause(rows + more, outputs))
+    if not found:
+        change = box.changes(varying[0])
+        raise InvalidSpecification(f"empty region: {box.empty(change)}")
+    _limit(len(found) * inputs, "input boxes")
+    return tuple(Case(box.changed(change).complete(), tuple(clauses)) for change, clauses in found.items())
+
+
+_Change = tuple[int, Fraction | None, Fraction | None]
+"""(input, its lower bound, its upper bound)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Box:
+    """Bounds found so far, None where there is none yet."""
+
+    lower: Sequence[Fraction | None]
+    upper: Sequence[Fraction | None]
+
+    def changes(self, atoms: Disjunct) -> tuple[_Change, ...]:
+        """The coordinates where `atoms` tighten this box, in order: equal for equal boxes."""
+        tight: dict[int, tuple[Fraction | None, Fraction | None]] = {}
+        for atom in atoms:
+            if not isinstance(atom, Bound):
+                continue
+            low, high = tight.get(atom.index) or (self.lower[atom.index], self.upper[atom.index])
+            if atom.lower:
+                low = atom.value if low is None or atom.value > low else low
+            else:
+                high = atom.value if high is None or atom.value < high else high
+            tight[atom.index] = low, high
+        return tuple(
+            (i, low, high)
+            for i, (low, high) in sorted(tight.items())
+            if low != self.lower[i] or high != self.upper[i] or _reversed(low, high)
+        )
+
+    def changed(self, changes: Iterable[_Change]) -> _Box:
+        """This box with some coordinates replaced."""
+        lower, upper = list(self.lower), list(self.upper)
+        for i, low, high in changes:
+            lower[i], upper[i] = low, high
+        return _Box(lower, upper)
+
+    def empty(self, changes: Iterable[_Change]) -> str | None:
+        """Says where this box is empty once changed, or None."""
+        untouched = enumerate(zip(self.lower, self.upper, strict=True)) if self._reversed_somewhere() else ()
+        for i, low, high in (*changes, *((i, low, high) for i, (low, high) in untouched)):
+            if low is not None and high is not None and low > high:
+                return f"X_{i} must be at least {float(low)!r} and at most {float(high)!r}"
+        return None
+
+    def complete(self) -> InputSet:
+        """The set of inputs.   Raises: InvalidSpecification naming an input without a bound."""
+        lower, upper = _complete(self.lower, "lower"), _complete(self.upper, "upper")
+        return InputSet(lower, upper)
+
+
+def _limit(cells: int, what: str) -> None:
+    if cells > CELLS:
+        raise ResourceLimit(f"the size of the specification's {what}", f"{CELLS} numbers")
