@@ -107,7 +107,7 @@ class Client:
         """Queues a job about an uploaded model: robustness of inputs, or a property's text (VNN-LIB or JSON)."""
         asked = {"inputs": question} if isinstance(question, Inputs) else {"specification": question}
         budget = BudgetRequest(seconds=seconds)
-        return self.submit(JobRequest(model=model, method=method, seed=seed, budget=budget, **asked))  # type: ignore[arg-type]
+        return self.submit(JobRequest(model=model, method=method, seed=seed, budget=budget, **asked))
 
     def job(self, job: str) -> Job:
         """The job as it is now, with its result once there is one."""

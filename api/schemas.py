@@ -89,9 +89,7 @@ class Response(BaseModel):
 
 
 class Model(Response):
-    """An admitted network, and whatever else its summary says."""
-
-    model_config = ConfigDict(extra="allow")
+    """An admitted network."""
 
     id: str = Field(description="SHA-256 of the file")
     filename: str
@@ -100,7 +98,26 @@ class Model(Response):
     input_shape: list[int] = Field(description="of one input, without the batch axis")
     output_shape: list[int]
     parameters: int
+    neurons: int = Field(description="values of nonlinear nodes")
     nodes: int
+    opset: int
+    producer: str
+
+
+class Layer(Response):
+    """One node of a network."""
+
+    name: str
+    op: str
+    shape: list[int]
+    parameters: int
+    inputs: list[str]
+
+
+class ModelDetail(Model):
+    """An admitted network, node by node."""
+
+    layers: list[Layer]
 
 
 class Models(Response):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from pathlib import Path
 from types import FrameType
 
 import numpy as np
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -30,7 +32,7 @@ from provenn.models.zoo.digits import load_digits
 from provenn.verifier.certificate.bundle import to_zip
 from provenn.verifier.spec_json import robustness
 
-RADII = (0.01, 0.02, 0.03, 0.05, 0.08)
+RADII = (0.01, 0.02, 0.03, 0.05, 0.08, 0.12)
 CLIP = (0.0, 1.0)
 CLASSES = 10
 START_SECONDS = 60
@@ -55,6 +57,7 @@ class Demo:
 def main() -> int:
     """0 if every certificate was accepted."""
     signal.signal(signal.SIGTERM, _stop)
+    logging.getLogger("torch.onnx._internal.exporter._registration").disabled = True  # it only misses torchvision
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--network", default="digits-cnn-robust", help="a network of the zoo")
     parser.add_argument("--images", type=int, default=100, help="how many test images")
@@ -72,7 +75,7 @@ def main() -> int:
 
 def prepare(network: str, count: int, folder: Path) -> Demo:
     """Trains or loads the network; writes it and the images where the commands at the end find them."""
-    console.print(f"[bold]1  Network[/]  {network}, trained on scikit-learn's digits (cached after the first time)")
+    console.print(f"[bold]1  Network[/]  {network}, trained on scikit-learn's digits")
     folder.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
     data = load(network)
@@ -143,7 +146,8 @@ def certify(client: Client, demo: Demo) -> JobResult:
 def show(demo: Demo, result: JobResult) -> None:
     """The table of results, one line a radius."""
     correct = clean_correct(demo)
-    table = Table("radius", "clean correct", "verified", "falsified", "unknown", "certified accuracy", "seconds")
+    names = ("radius", "clean correct", "verified", "falsified", "unknown", "certified accuracy", "seconds")
+    table = Table(*names, box=box.SIMPLE_HEAD, collapse_padding=True)
     for column in table.columns:
         column.justify = "right"
     for row in result.summary:

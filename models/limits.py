@@ -28,6 +28,11 @@ class Limits:
         if count > self.bytes:
             raise ResourceLimit(f"{what} ({count} bytes or more)", f"{self.bytes} bytes")
 
+    def require_nodes(self, count: int) -> None:
+        """Raises: ResourceLimit if the graph has too many nodes."""
+        if count > self.nodes:
+            raise ResourceLimit(f"the number of nodes ({count})", str(self.nodes))
+
     def require_elements(self, shape: Iterable[int], what: str) -> None:
         """Raises: ResourceLimit if a tensor of `shape` has too many elements."""
         shape = tuple(shape)

@@ -11,13 +11,22 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import AttributeProto, TensorProto, numpy_helper
+
 from provenn.models.limits import Limits
 from provenn.verifier.errors import InvalidModel
 
 Array = NDArray[Any]
 
-FLOATS = {TensorProto.FLOAT: np.float32, TensorProto.DOUBLE: np.float64, TensorProto.FLOAT16: np.float16}
-INTEGERS = {TensorProto.INT64: np.int64, TensorProto.INT32: np.int32, TensorProto.BOOL: np.bool_}
+FLOATS: dict[int, type[np.generic]] = {
+    TensorProto.FLOAT: np.float32,
+    TensorProto.DOUBLE: np.float64,
+    TensorProto.FLOAT16: np.float16,
+}
+INTEGERS: dict[int, type[np.generic]] = {
+    TensorProto.INT64: np.int64,
+    TensorProto.INT32: np.int32,
+    TensorProto.BOOL: np.bool_,
+}
 STORED = FLOATS | INTEGERS
 
 PLAIN_NAME = re.compile(r"[^\x00-\x1f/\\:*?\"<>|]+(/[^\x00-\x1f/\\:*?\"<>|]+)*")
@@ -47,7 +56,9 @@ def decode(tensor: TensorProto, what: str, limits: Limits) -> Array:
         raise InvalidModel(f"{what} has a negative extent in its shape {list(tensor.dims)}")
     expected = prod(tensor.dims) * stored.itemsize
     if tensor.HasField("raw_data") and len(tensor.raw_data) != expected:
-        raise InvalidModel(f"{what}: shape {list(tensor.dims)} needs {expected} bytes, {len(tensor.raw_data)} are stored")
+        raise InvalidModel(
+            f"{what}: shape {list(tensor.dims)} needs {expected} bytes, {len(tensor.raw_data)} are stored"
+        )
     try:
         array = np.asarray(numpy_helper.to_array(tensor))
     except (ValueError, TypeError, OverflowError) as error:

@@ -7,8 +7,7 @@ from torch import Tensor
 from provenn.solvers.base import Backend, Budget, Problem, Progress, Result, Verdict, silent
 from provenn.solvers.bounding import bound_cases
 from provenn.solvers.packing import Packed
-from provenn.verifier.bounds.backward import rows_over_box
-from provenn.verifier.bounds.interval import propagate
+from provenn.verifier.bounds.interval import output_lower, propagate
 from provenn.verifier.graph import Graph
 
 
@@ -25,4 +24,4 @@ class Ibp(Backend):
 
 
 def _margins(graph: Graph, packed: Packed) -> Tensor:
-    return packed.margins(rows_over_box(-packed.matrix, propagate(graph, packed.region.box)[-1]))
+    return packed.margins(output_lower(graph, propagate(graph, packed.region.box), -packed.matrix))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
@@ -22,7 +24,7 @@ def linear(inputs: int, outputs: int, generator: torch.Generator) -> Linear:
 def mlp(widths: list[int], seed: int, activation: Op | None = None) -> Graph:
     generator = torch.Generator().manual_seed(seed)
     ops: list[Op] = []
-    for inputs, outputs in zip(widths, widths[1:], strict=False):
+    for inputs, outputs in pairwise(widths):
         ops += [linear(inputs, outputs, generator), activation or Relu()]
     return sequential((widths[0],), ops[:-1])
 

@@ -18,7 +18,7 @@ import provenn
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def module() -> nn.Module:
     """y = relu(x): at (1, 0) class 0 is safe exactly for radii below 1/2."""
     linear = nn.Linear(2, 2, bias=False)
@@ -64,11 +64,11 @@ def test_keywords_and_defaults_are_said_once() -> None:
     assert names == list(provenn.How.__annotations__)
 
 
-@pytest.fixture
-def path(module: nn.Module, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def path(module: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from provenn.models.torch_export import export
 
-    path = tmp_path / "model.onnx"
+    path = tmp_path_factory.mktemp("model") / "model.onnx"
     path.write_bytes(export(module, (2,)))
     return path
 

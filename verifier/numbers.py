@@ -30,19 +30,12 @@ def exact(text: str, line: int | None = None) -> Fraction:
         raise InvalidSpecification(str(error), line) from None
 
 
-def decimal(text: str, line: int | None = None) -> Fraction:
-    """The value of "0.03" or "1e-3".   Raises: InvalidSpecification for anything else."""
-    try:
-        return _decimal(text)
-    except InvalidSpecification as error:
-        raise InvalidSpecification(str(error), line) from None
+def spoken(value: str | float | Fraction) -> Fraction:
+    """The number a person meant: a float (of any width) stands for its shortest decimal, so 0.03 is 3/100.
 
-
-def shortest(value: float | str | Fraction) -> str:
-    """Text of a number a person gave: a float stands for its shortest decimal, so 0.03 is 3/100."""
-    if isinstance(value, Fraction):
-        return written(value)
-    return value if isinstance(value, str) else repr(float(value))
+    Raises: InvalidSpecification.
+    """
+    return value if isinstance(value, Fraction) else exact(str(value))
 
 
 def written(value: Fraction) -> str:
@@ -84,7 +77,7 @@ def _exact(text: str) -> Fraction:
         return require_moderate(Fraction(int(match[1]), int(match[2])))
     match = _HEXADECIMAL.fullmatch(text)
     if match is None:
-        return _decimal(text)
+        return decimal(text)
     sign, whole, part, exponent = match.groups(default="")
     if abs(int(exponent)) > 1074:
         raise InvalidSpecification(f"{_shown(text)} is beyond float64")
@@ -94,7 +87,8 @@ def _exact(text: str) -> Fraction:
 
 
 @lru_cache(maxsize=4096)
-def _decimal(text: str) -> Fraction:
+def decimal(text: str) -> Fraction:
+    """The value of "0.03" or "1e-3".   Raises: InvalidSpecification for anything else."""
     if len(text) > DIGITS:
         raise InvalidSpecification(f"a number of {len(text)} characters; at most {DIGITS} are read")
     match = _DECIMAL.fullmatch(text)

@@ -1,233 +1,311 @@
-"""The JSON form of a specification, provenn-specification/1: read and written with exact numbers."""
+"""The JSON form of a specification, provenn-specification/1, read and written with exact numbers.
+
+The format is described in docs/specifications.md. The writers read back what they wrote, so that a specification's
+text and its cases cannot disagree.
+"""
 
 from __future__ import annotations
 
 import json
+import operator
+import re
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from provenn.verifier.errors import InvalidSpecification
-from provenn.verifier.numbers import exact
+from provenn.verifier.errors import InvalidSpecification, ResourceLimit
+from provenn.verifier.numbers import exact, hexadecimal, spoken, written
 from provenn.verifier.spec import Ball, Case, Clause, InputSet, Specification
 
 FORMAT = "provenn-specification/1"
 NORMS = ("inf", "2", "1")
-DEPTH = 16
+DEPTH, CELLS = 16, 20_000_000
+"""Limits: of nesting, of numbers in all clauses."""
 
+Vector = tuple[Fraction, ...]
+Number = str | float | Fraction
 
-def parse_json(text: bytes) -> Specification:
-    """Reads kind "robustness", "box" or "cases" (docs/specifications.md).
-
-    Raises: InvalidSpecification saying which member is wrong and what was expected.
-    """
-    _limit_depth(text)
-    try:
-        data = json.loads(
-            text, parse_float=exact, parse_int=exact, parse_constant=_refuse_constant, object_pairs_hook=_unique
-        )
-    except json.JSONDecodeError as error:
-        raise InvalidSpecification(f"not JSON: {error.msg} (column {error.colno})", error.lineno) from error
-    except UnicodeDecodeError as error:
-        raise InvalidSpecification(f"not JSON: {error}") from error
-    if not isinstance(data, dict) or data.get("format") != FORMAT:
-        raise InvalidSpecification(f'a JSON specification is an object with "format": "{FORMAT}"')
-    readers = {"robustness": _robustness, "box": _box, "cases": _cases}
-    kind = data.get("kind")
-    if kind not in readers:
-        raise InvalidSpecification(f'"kind" must be one of {", ".join(readers)}, not {_shown(kind)}')
-    cases = readers[kind]({k: v for k, v in data.items() if k not in ("format", "kind")})
-    return Specification(cases, text, "json")
+_MARK = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[][{}]', re.DOTALL)
 
 
 def robustness(
     input: ArrayLike,
     *,
     label: int,
-    epsilon: str | float | Fraction,
+    epsilon: Number,
     outputs: int,
     norm: str = "inf",
     target: int | None = None,
-    clip: tuple[float | str | Fraction, float | str | Fraction] | None = None,
+    clip: tuple[Number, Number] | None = None,
 ) -> Specification:
     """No input within `epsilon` of `input` (in `norm`, inside `clip`) gets another class than `label` (only `target`).
 
-    A float epsilon means its shortest decimal: 0.03 is exactly 3/100. The input's floats are taken exactly.
+    The input's floats are taken exactly; a float epsilon or clip end means its shortest decimal: 0.03 is 3/100.
     Raises: InvalidSpecification as `parse_json` does.
     """
-    values = np.asarray(input, dtype=np.float64).ravel()
-    if not np.isfinite(values).all():
-        at = int(np.flatnonzero(~np.isfinite(values))[0])
-        raise InvalidSpecification(f'"input"[{at}] is {values[at]}: inputs must be finite numbers')
+    values = _finite(input)
     data = {
         "format": FORMAT,
         "kind": "robustness",
-        "input": [v.hex() for v in values.tolist()],
-        "label": int(label),
-        "outputs": int(outputs),
-        "target": None if target is None else int(target),
-        "epsilon": _decimal(epsilon),
+        "input": [hexadecimal(v) for v in values.ravel().tolist()],
+        "label": _whole(label, "label"),
+        "outputs": _whole(outputs, "outputs"),
+        "target": None if target is None else _whole(target, "target"),
+        "epsilon": _spoken(epsilon, "epsilon"),
         "norm": norm,
-        "clip": None if clip is None else [_decimal(c) for c in clip],
+        "clip": None if clip is None else [_spoken(end, "clip") for end in clip],
     }
-    return parse_json(json.dumps(data).encode())
+    return parse_json(_text(data))
 
 
 def from_cases(cases: Sequence[Case]) -> Specification:
-    """The JSON form, kind "cases", of cases without balls."""
+    """The JSON form, kind "cases", of these very cases.   Raises: InvalidSpecification if one has a ball."""
+    if any(case.inputs.ball is not None for case in cases):
+        raise InvalidSpecification('kind "cases" has boxes only; a ball is written by kind "robustness"')
     listed = [
         {
-            "lower": [str(v) for v in case.inputs.exact_lower],
-            "upper": [str(v) for v in case.inputs.exact_upper],
+            "lower": [written(v) for v in case.inputs.exact_lower],
+            "upper": [written(v) for v in case.inputs.exact_upper],
             "unsafe": [
-                {"C": [[str(c) for c in row] for row in clause.matrix], "d": [str(d) for d in clause.bound]}
+                {"C": [[written(c) for c in row] for row in clause.matrix], "d": [written(d) for d in clause.bound]}
                 for clause in case.clauses
             ],
         }
         for case in cases
     ]
-    return parse_json(json.dumps({"format": FORMAT, "kind": "cases", "cases": listed}).encode())
+    return parse_json(_text({"format": FORMAT, "kind": "cases", "cases": listed}))
 
 
-def _decimal(value: float | str | Fraction) -> str:
-    return value if isinstance(value, str) else str(value) if isinstance(value, Fraction) else repr(float(value))
+def parse_json(text: bytes) -> Specification:
+    """Reads kind "robustness", "box" or "cases".
+
+    Raises: InvalidSpecification saying which member is wrong and what was expected; ResourceLimit.
+    """
+    _limit_depth(text)
+    try:
+        content = text.decode("utf-8")
+        data = json.loads(content, parse_float=exact, parse_int=exact, parse_constant=exact, object_pairs_hook=_unique)
+    except json.JSONDecodeError as error:
+        raise InvalidSpecification(f"not JSON: {error.msg} (column {error.colno})", error.lineno) from None
+    except UnicodeDecodeError as error:
+        line = text.count(b"\n", 0, error.start) + 1
+        raise InvalidSpecification("not JSON: a byte is not UTF-8", line) from None
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise InvalidSpecification(f'a JSON specification is an object with "format": "{FORMAT}"')
+    members = {name: value for name, value in data.items() if name not in ("format", "kind")}
+    match data.get("kind"):
+        case "robustness":
+            return Specification((_robustness(members),), text, "json")
+        case "box":
+            return Specification(_consistent([_case(members, "")]), text, "json")
+        case "cases":
+            return Specification(_cases(members), text, "json")
+        case other:
+            raise InvalidSpecification(f'"kind" must be "robustness", "box" or "cases", not {_shown(other)}')
+
+
+def _finite(values: ArrayLike) -> np.ndarray:
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InvalidSpecification(f'"input" must be an array of numbers: {error}') from None
+    bad = np.flatnonzero(~np.isfinite(array))
+    if bad.size:
+        raise InvalidSpecification(f'"input"[{bad[0]}] is {array.flat[bad[0]]}: inputs must be finite numbers')
+    return array
+
+
+def _whole(value: int, name: str) -> int:
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise InvalidSpecification(f'"{name}" is {value!r}: it must be a whole number') from None
+
+
+def _spoken(value: Number, name: str) -> str:
+    try:
+        return written(spoken(value))
+    except InvalidSpecification as error:
+        raise InvalidSpecification(f'"{name}": {error}') from None
+
+
+def _text(data: dict[str, Any]) -> bytes:
+    """One member a line."""
+    members = (f"{json.dumps(name)}: {json.dumps(value)}" for name, value in data.items())
+    return ("{\n" + ",\n".join(members) + "\n}\n").encode()
 
 
 def _limit_depth(text: bytes) -> None:
-    depth = deepest = 0
-    for byte in text:
-        depth += (byte in b"[{") - (byte in b"]}")
-        deepest = max(deepest, depth)
-    if deepest > DEPTH:
-        raise InvalidSpecification(f"nested {deepest} deep; at most {DEPTH} are read")
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise InvalidSpecification(f"{name} is not a finite number")
+    """Raises: ResourceLimit before the JSON parser recurses."""
+    depth = 0
+    for match in _MARK.finditer(text):
+        mark = match.group()
+        if mark in b"[{":
+            depth += 1
+        elif mark in b"]}":
+            depth -= 1
+        if depth > DEPTH:
+            raise ResourceLimit("the nesting depth of the specification", str(DEPTH))
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
-            raise InvalidSpecification(f'"{name}" is given twice')
+            raise InvalidSpecification(f"{_shown(name)} is given twice")
         found[name] = value
     return found
 
 
 def _shown(value: object) -> str:
-    return str(value) if isinstance(value, Fraction) else repr(value)[:60]
+    return written(value)[:60] if isinstance(value, Fraction) else json.dumps(value, default=str)[:60]
 
 
-def _members(data: Any, where: str, needed: Sequence[str], optional: Sequence[str] = ()) -> None:
+def _require(data: Any, where: str, needed: Sequence[str], optional: Sequence[str] = ()) -> None:
+    """`data` is an object with these members and no others."""
     if not isinstance(data, dict):
-        raise InvalidSpecification(f"{where} must be an object with {', '.join(needed)}, not {_shown(data)}")
-    missing = [n for n in needed if n not in data]
-    unknown = [n for n in data if n not in (*needed, *optional)]
-    if missing:
-        raise InvalidSpecification(f'{where} lacks "{missing[0]}"')
-    if unknown:
-        raise InvalidSpecification(
-            f'{where} has an unknown member "{unknown[0]}"; known: {", ".join((*needed, *optional))}'
-        )
+        raise InvalidSpecification(f"{where or 'it'} must be an object with {', '.join(needed)}, not {_shown(data)}")
+    if missing := [name for name in needed if name not in data]:
+        raise InvalidSpecification(f'{where}"{missing[0]}" is missing')
+    if unknown := [name for name in data if name not in (*needed, *optional)]:
+        known = ", ".join((*needed, *optional))
+        raise InvalidSpecification(f"{where}{_shown(unknown[0])} is not known here; known: {known}")
 
 
 def _number(value: Any, where: str) -> Fraction:
     if isinstance(value, Fraction):
         return value
-    if isinstance(value, str):
-        try:
-            return exact(value)
-        except InvalidSpecification as error:
-            raise InvalidSpecification(f"{where}: {error}") from error
-    raise InvalidSpecification(f'{where} must be a number (or a string such as "1/255"), not {_shown(value)}')
+    if not isinstance(value, str):
+        raise InvalidSpecification(f'{where} must be a number (or a string such as "1/255"), not {_shown(value)}')
+    try:
+        return exact(value)
+    except InvalidSpecification as error:
+        raise InvalidSpecification(f"{where}: {error}") from None
 
 
-def _vector(value: Any, where: str) -> tuple[Fraction, ...]:
-    if not isinstance(value, list) or not value:
-        raise InvalidSpecification(f"{where} must be a list of numbers, not {_shown(value)}")
-    return tuple(_number(v, f"{where}[{i}]") for i, v in enumerate(value))
+def _list(value: Any, where: str, what: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise InvalidSpecification(f"{where} must be a list of {what}, not {_shown(value)}")
+    return value
+
+
+def _vector(value: Any, where: str) -> Vector:
+    return tuple(_number(v, f"{where}[{i}]") for i, v in enumerate(_list(value, where, "numbers")))
 
 
 def _index(value: Any, where: str, limit: int) -> int:
-    whole = isinstance(value, Fraction) and value.denominator == 1
-    if not whole or not 0 <= value < limit:
+    if not isinstance(value, Fraction) or value.denominator != 1 or not 0 <= value < limit:
         raise InvalidSpecification(f"{where} is {_shown(value)}: it must be a whole number from 0 to {limit - 1}")
     return int(value)
 
 
-def _box(data: Any, where: str = "the specification") -> tuple[Case, ...]:
-    _members(data, where, ("lower", "upper", "unsafe"))
-    lower, upper = _vector(data["lower"], f'{where}: "lower"'), _vector(data["upper"], f'{where}: "upper"')
-    if len(lower) != len(upper):
-        raise InvalidSpecification(f'{where}: "lower" has {len(lower)} numbers and "upper" {len(upper)}')
-    if not isinstance(data["unsafe"], list):
-        raise InvalidSpecification(f'{where}: "unsafe" must be a list of clauses {{"C": [[..]], "d": [..]}}')
-    clauses = tuple(_clause(c, f'{where}: "unsafe"[{k}]') for k, c in enumerate(data["unsafe"]))
-    return (Case(InputSet(lower, upper), clauses),)
+def _case(data: Any, where: str) -> Case:
+    """{"lower": .., "upper": .., "unsafe": [{"C": .., "d": ..}, ..]}."""
+    _require(data, where, ("lower", "upper", "unsafe"))
+    lower, upper = _vector(data["lower"], f'{where}"lower"'), _vector(data["upper"], f'{where}"upper"')
+    if len(lower) != len(upper) or not lower:
+        raise InvalidSpecification(f'{where}"lower" has {len(lower)} numbers, "upper" {len(upper)}')
+    unsafe = _list(data["unsafe"], f'{where}"unsafe"', "clauses")
+    if not unsafe:
+        raise InvalidSpecification(f'{where}"unsafe" is empty: there is nothing to prove')
+    try:
+        inputs = InputSet(lower, upper)
+    except InvalidSpecification as error:
+        raise InvalidSpecification(f"{where}empty region: {error}") from None
+    return Case(inputs, tuple(_clause(c, f'{where}"unsafe"[{k}]: ') for k, c in enumerate(unsafe)))
 
 
 def _clause(data: Any, where: str) -> Clause:
-    _members(data, where, ("C", "d"))
-    if not isinstance(data["C"], list):
-        raise InvalidSpecification(f'{where}: "C" must be a list of rows')
-    matrix = tuple(_vector(row, f'{where}: "C"[{i}]') for i, row in enumerate(data["C"]))
-    bound = _vector(data["d"], f'{where}: "d"') if data["d"] != [] else ()
+    _require(data, where, ("C", "d"))
+    rows = _list(data["C"], f'{where}"C"', "rows")
+    matrix = tuple(_vector(row, f'{where}"C"[{i}]') for i, row in enumerate(rows))
+    bound = _vector(data["d"], f'{where}"d"')
     if len(matrix) != len(bound):
-        raise InvalidSpecification(f'{where}: "C" has {len(matrix)} rows and "d" {len(bound)} numbers')
+        raise InvalidSpecification(f'{where}"C" has {len(matrix)} rows, "d" {len(bound)} numbers')
     return Clause(matrix, bound)
 
 
 def _cases(data: Any) -> tuple[Case, ...]:
-    _members(data, "the specification", ("cases",))
-    if not isinstance(data["cases"], list) or not data["cases"]:
-        raise InvalidSpecification('"cases" must be a list of at least one {"lower", "upper", "unsafe"}')
-    cases = tuple(case for k, c in enumerate(data["cases"]) for case in _box(c, f'"cases"[{k}]'))
-    sizes = {len(c.inputs.exact_lower) for c in cases}
-    widths = {len(row) for c in cases for clause in c.clauses for row in clause.matrix}
-    if len(sizes) > 1 or len(widths) > 1:
-        raise InvalidSpecification('the "cases" differ in their number of inputs or outputs')
-    return cases
+    _require(data, "", ("cases",))
+    listed = _list(data["cases"], '"cases"', "cases")
+    if not listed:
+        raise InvalidSpecification('"cases" is empty: there is nothing to prove')
+    return _consistent([_case(case, f'"cases"[{k}]: ') for k, case in enumerate(listed)])
 
 
-def _robustness(data: Any) -> tuple[Case, ...]:
-    needed = ("input", "label", "outputs", "epsilon")
-    _members(data, "the specification", needed, ("target", "norm", "clip"))
+def _consistent(cases: Sequence[Case]) -> tuple[Case, ...]:
+    """Themselves.   Raises: InvalidSpecification if they differ in their number of inputs or outputs."""
+    inputs = {len(case.inputs.exact_lower) for case in cases}
+    outputs = {len(row) for case in cases for clause in case.clauses for row in clause.matrix}
+    for what, found in (("inputs", inputs), ("outputs", outputs)):
+        if len(found) > 1:
+            raise InvalidSpecification(f"it speaks of {min(found)} and of {max(found)} {what}")
+    if 0 in outputs:
+        raise InvalidSpecification('a row of "C" is empty: it has one number an output')
+    return tuple(cases)
+
+
+def _robustness(data: Any) -> Case:
+    _require(data, "", ("input", "label", "outputs", "epsilon", "norm"), ("target", "clip"))
     centre = _vector(data["input"], '"input"')
+    if not centre:
+        raise InvalidSpecification('"input" is empty')
+    radius = _number(data["epsilon"], '"epsilon"')
+    if radius < 0:
+        raise InvalidSpecification(f'"epsilon" is {_shown(radius)}: it must not be negative')
+    norm = data["norm"]
+    if norm not in NORMS:
+        raise InvalidSpecification(f'"norm" must be one of the strings {", ".join(NORMS)}, not {_shown(norm)}')
+    lower, upper = _clipped(centre, radius, data.get("clip"))
+    ball = None if norm == "inf" else Ball(centre, radius, float(norm))
+    if ball is not None:
+        _require_meeting(ball, lower, upper)
+    return Case(InputSet(lower, upper, ball), _rivals(data))
+
+
+def _clipped(centre: Vector, radius: Fraction, clip: Any) -> tuple[Vector, Vector]:
+    """[x - radius, x + radius] cut by the clip range.   Raises: InvalidSpecification where that is empty."""
+    if clip is None:
+        return tuple(x - radius for x in centre), tuple(x + radius for x in centre)
+    ends = _vector(clip, '"clip"')
+    if len(ends) != 2 or ends[0] > ends[1]:
+        raise InvalidSpecification(f'"clip" must be [lowest, highest], not {_shown([written(e) for e in ends])}')
+    lowest, highest = ends
+    for i, x in enumerate(centre):
+        if x + radius < lowest or x - radius > highest:
+            where = f'"input"[{i}] is {float(x)!r}'
+            raise InvalidSpecification(f'empty region: {where}, further than "epsilon" from the "clip" range')
+    return tuple(max(x - radius, lowest) for x in centre), tuple(min(x + radius, highest) for x in centre)
+
+
+def _require_meeting(ball: Ball, lower: Vector, upper: Vector) -> None:
+    """Raises: InvalidSpecification if the point of the box next to the centre is outside the ball."""
+    ends = zip(ball.centre, lower, upper, strict=True)
+    power = int(ball.norm)
+    distance = sum((max(low - x, x - high, Fraction(0)) ** power for x, low, high in ends), Fraction(0))
+    if distance > ball.radius**power:
+        raise InvalidSpecification('empty region: "input" is further than "epsilon" from the "clip" range')
+
+
+def _rivals(data: dict[str, Any]) -> tuple[Clause, ...]:
+    """{y_j >= y_label} for the target, or for every j that is not the label."""
     outputs = _index(data["outputs"], '"outputs"', 1 << 20)
     label = _index(data["label"], '"label"', outputs)
     target = None if data.get("target") is None else _index(data["target"], '"target"', outputs)
     if target == label:
         raise InvalidSpecification(f'"target" and "label" are both {label}')
-    radius = _number(data["epsilon"], '"epsilon"')
-    if radius < 0:
-        raise InvalidSpecification(f'"epsilon" is {_shown(float(radius))}: it must not be negative')
-    norm = data.get("norm", "inf")
-    if norm not in NORMS:
-        raise InvalidSpecification(f'"norm" must be one of {", ".join(NORMS)} (a string), not {_shown(norm)}')
-    lower, upper = _clipped(centre, radius, data.get("clip"))
-    ball = None if norm == "inf" else Ball(centre, radius, float(norm))
     rivals = [j for j in range(outputs) if j != label and target in (None, j)]
-    clauses = tuple(_rival(j, label, outputs) for j in rivals)
-    return (Case(InputSet(lower, upper, ball), clauses),)
-
-
-def _clipped(
-    centre: tuple[Fraction, ...], radius: Fraction, clip: Any
-) -> tuple[tuple[Fraction, ...], tuple[Fraction, ...]]:
-    lower, upper = tuple(v - radius for v in centre), tuple(v + radius for v in centre)
-    if clip is None:
-        return lower, upper
-    ends = _vector(clip, '"clip"')
-    if len(ends) != 2 or ends[0] > ends[1]:
-        raise InvalidSpecification('"clip" must be [lowest, highest]')
-    return tuple(max(v, ends[0]) for v in lower), tuple(min(v, ends[1]) for v in upper)
+    if not rivals:
+        raise InvalidSpecification(f'"outputs" is {outputs}: there is no other class than the label')
+    if len(rivals) * outputs > CELLS:
+        raise ResourceLimit('the size of the clauses for "outputs"', f"{CELLS} numbers")
+    return tuple(_rival(j, label, outputs) for j in rivals)
 
 
 def _rival(j: int, label: int, outputs: int) -> Clause:
-    """y_j >= y_label."""
-    one, zero = Fraction(1), Fraction(0)
-    return Clause((tuple(one if k == j else -one if k == label else zero for k in range(outputs)),), (zero,))
+    row = [Fraction(0)] * outputs
+    row[j], row[label] = Fraction(1), Fraction(-1)
+    return Clause((tuple(row),), (Fraction(0),))

@@ -1,41 +1,46 @@
 """VNN-LIB 1.0 text into a Specification, decimals taken exactly.
 
-The assertions describe the unsafe inputs and outputs together; they are brought into disjunctive normal form, each
-disjunct a box over X and closed rows over Y. Strict inequalities are read as closed: the unsafe set only grows.
-Source: Demarchi et al., the VNN-LIB standard 1.0.
+The assertions describe the unsafe inputs and outputs together (vnnlib_logic multiplies them out). Strict
+inequalities are read as closed ones: the unsafe set only grows. Source: Demarchi et al., the VNN-LIB standard 1.0.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from fractions import Fraction
+from functools import partial
+from typing import TypeVar
 
-from provenn.verifier.errors import InvalidSpecification, ResourceLimit
-from provenn.verifier.numbers import exact
-from provenn.verifier.spec import Case, Clause, InputSet, Specification
+from provenn.verifier.errors import InvalidSpecification, ProvennError, ResourceLimit
+from provenn.verifier.numbers import decimal
+from provenn.verifier.spec import Case, Specification
+from provenn.verifier.vnnlib_logic import (
+    DEPTH,
+    NOTHING,
+    ONE,
+    ZERO,
+    Bound,
+    Formula,
+    Linear,
+    at_least_zero,
+    both,
+    cases,
+    either,
+)
 
-DEPTH, DISJUNCTS, ATOMS = 64, 100_000, 10_000_000
-"""Limits: of nesting, of disjuncts, of constraints in all disjuncts together."""
+Tree = tuple[int, list["Tree | str"]]
+"""A parenthesised list: where it begins in the text, and its parts."""
 
-_TOKEN = re.compile(r"[()]|[^\s();]+|;[^\n]*|\n")
-_VARIABLE = re.compile(r"([XY])_(0|[1-9]\d{0,7})", re.ASCII)
+_TOKEN = re.compile(
+    r"\([ \t\r\n]*([^ \t\r\n();]+)[ \t\r\n]+([^ \t\r\n();]+)[ \t\r\n]+([^ \t\r\n();]+)[ \t\r\n]*\)"
+    r"|[()]|[^ \t\r\n();]+"
+)
+"""A list of three words at once (most of a file), a parenthesis, or a word."""
 
+_VARIABLE = re.compile(r"([XY])_(0|[1-9][0-9]{0,6})", re.ASCII)
 
-@dataclass(frozen=True)
-class Tree:
-    """A list of parts, each an atom of text or a list, and the line it begins on."""
-
-    parts: list[Tree | str]
-    line: int
-
-
-Linear = dict[str, Fraction]
-"""Coefficient of each variable, "" for the constant; as an atom: the term is >= 0."""
-
-Formula = list[list[tuple[Linear, int]]]
-"""Disjuncts of atoms, each with its line."""
+_Read = TypeVar("_Read")
 
 
 def parse_vnnlib(text: bytes) -> Specification:
@@ -46,207 +51,158 @@ def parse_vnnlib(text: bytes) -> Specification:
     try:
         content = text.decode("ascii")
     except UnicodeDecodeError as error:
-        raise InvalidSpecification(f"not a VNN-LIB file: {error}") from error
-    reader = _Reader()
-    for command in _trees(content):
-        reader.take(command)
-    return Specification(reader.cases(), text, "vnnlib")
-
-
-def _trees(text: str) -> Iterator[Tree]:
-    """The top-level lists, one after the other."""
-    stack: list[Tree] = []
-    line = 1
-    for token in _TOKEN.findall(text):
-        if token == "\n":
-            line += 1
-        elif token == "(":
-            if len(stack) >= DEPTH:
-                raise ResourceLimit(f"nesting depth (line {line})", str(DEPTH))
-            stack.append(Tree([], line))
-        elif token == ")":
-            if not stack:
-                raise InvalidSpecification("a parenthesis is closed that was not opened", line)
-            done = stack.pop()
-            if stack:
-                stack[-1].parts.append(done)
-            else:
-                yield done
-        elif token[0] != ";":
-            if not stack:
-                raise InvalidSpecification(f"'{token[:40]}' stands outside a command", line)
-            stack[-1].parts.append(token)
-    if stack:
-        raise InvalidSpecification("a parenthesis is not closed", stack[0].line)
+        line = text.count(b"\n", 0, error.start) + 1
+        raise InvalidSpecification("a byte is not ASCII: this is not VNN-LIB text", line) from None
+    return Specification(_Reader(re.sub(";[^\n]*", "", content)).cases(), text, "vnnlib")
 
 
 class _Reader:
-    """Collects declarations and assertions, then multiplies them out."""
+    """One pass over text without comments: declarations and assertions in order."""
 
-    def __init__(self) -> None:
-        self._declared: dict[str, int] = {}
-        self._common: list[tuple[Linear, int]] = []
-        self._varying: Formula = [[]]
-
-    def take(self, command: Tree) -> None:
-        match command.parts:
-            case ["declare-const", str(name), "Real"]:
-                self._declare(name, command.line)
-            case ["assert", Tree() as formula]:
-                found = self._formula(formula)
-                if len(found) == 1:
-                    self._common += found[0]
-                else:
-                    self._varying = _product(self._varying, found)
-            case [str(name), *_]:
-                raise InvalidSpecification(f"command '{name[:40]}' is not read in this form", command.line)
-            case _:
-                raise InvalidSpecification("an empty command", command.line)
-
-    def _declare(self, name: str, line: int) -> None:
-        if not _VARIABLE.fullmatch(name):
-            raise InvalidSpecification(f"variable '{name[:40]}' is neither X_i nor Y_j", line)
-        if name in self._declared:
-            raise InvalidSpecification(f"{name} is declared twice", line)
-        self._declared[name] = line
-
-    def _formula(self, tree: Tree) -> Formula:
-        match tree.parts:
-            case ["or", *parts] if parts:
-                return [disjunct for part in parts for disjunct in self._formula(_list(part, tree.line))]
-            case ["and", *parts] if parts:
-                found: Formula = [[]]
-                for part in parts:
-                    found = _product(found, self._formula(_list(part, tree.line)))
-                return found
-            case ["<=" | "<", left, right]:
-                return [[(_sum(self._term(right, tree.line), self._term(left, tree.line), -1), tree.line)]]
-            case [">=" | ">", left, right]:
-                return [[(_sum(self._term(left, tree.line), self._term(right, tree.line), -1), tree.line)]]
-            case [str(name), *_]:
-                raise InvalidSpecification(f"'{name[:40]}' is not read here; and, or, <=, >=, <, > are", tree.line)
-        raise InvalidSpecification("a formula was expected", tree.line)
-
-    def _term(self, part: Tree | str, line: int) -> Linear:
-        if isinstance(part, str):
-            if part in self._declared:
-                return {part: Fraction(1)}
-            if part[0].isalpha():
-                raise InvalidSpecification(f"'{part[:40]}' has not been declared", line)
-            return {"": exact(part, line)}
-        match part.parts:
-            case ["-", only]:
-                return _sum({}, self._term(only, part.line), -1)
-            case ["+" | "-" as sign, first, *rest] if rest:
-                total = self._term(first, part.line)
-                for term in rest:
-                    total = _sum(total, self._term(term, part.line), 1 if sign == "+" else -1)
-                return total
-            case ["*", first, *rest] if rest:
-                total = self._term(first, part.line)
-                for term in rest:
-                    total = _times(total, self._term(term, part.line), part.line)
-                return total
-        raise InvalidSpecification("a linear term was expected: a number, a variable, or + - * of them", part.line)
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._variables: dict[str, int] = {}
 
     def cases(self) -> tuple[Case, ...]:
-        """Distinct boxes in first-seen order, each with its clauses in order."""
-        inputs, outputs = self._size("X"), self._size("Y")
-        nothing: list[Fraction | None] = [None] * inputs
-        lower, upper, rows = _bounds(self._common, nothing, nothing)
-        found: dict[tuple[tuple[Fraction, ...], tuple[Fraction, ...]], list[Clause]] = {}
-        dropped: InvalidSpecification | None = None
-        for disjunct in self._varying:
-            low, high, more = _bounds(disjunct, lower, upper)
-            box = _complete(low, "lower"), _complete(high, "upper")
-            empty = next((i for i, (a, b) in enumerate(zip(*box, strict=True)) if a > b), None)
-            if empty is None:
-                found.setdefault(box, []).append(_clause(rows + more, outputs))
-            else:
-                a, b = float(box[0][empty]), float(box[1][empty])
-                line = self._declared[f"X_{empty}"]
-                dropped = InvalidSpecification(f"empty region: X_{empty} must be >= {a!r} and <= {b!r}", line)
-        if not found and dropped is not None:
-            raise dropped
-        return tuple(Case(InputSet(low, high), tuple(clauses)) for (low, high), clauses in found.items())
+        """The cases of the whole text."""
+        formulas = [formula for command in self._commands() if (formula := self._command(command)) is not None]
+        return cases(formulas, self._count("X"), self._count("Y"))
 
-    def _size(self, letter: str) -> int:
-        count = sum(name[0] == letter for name in self._declared)
-        missing = next((i for i in range(count) if f"{letter}_{i}" not in self._declared), None)
+    def _commands(self) -> Iterator[Tree]:
+        """The top-level lists, one after the other."""
+        stack: list[Tree] = []
+        for match in _TOKEN.finditer(self._text):
+            token = match.group()
+            if match.lastindex:
+                done: Tree = match.start(), [*match.groups()]
+            elif token == "(":
+                if len(stack) >= DEPTH:
+                    raise ResourceLimit(f"line {self._line(match.start())}: the nesting depth", str(DEPTH))
+                stack.append((match.start(), []))
+                continue
+            elif token == ")":
+                if not stack:
+                    raise self._error("a parenthesis is closed that was not opened", match.start())
+                done = stack.pop()
+            else:
+                if not stack:
+                    raise self._error(f"'{token[:40]}' stands outside parentheses", match.start())
+                stack[-1][1].append(token)
+                continue
+            if stack:
+                stack[-1][1].append(done)
+            else:
+                yield done
+        if stack:
+            raise self._error("a parenthesis is not closed", stack[-1][0])
+
+    def _command(self, tree: Tree) -> Formula | None:
+        """What an assertion asserts; None for a declaration."""
+        match tree[1]:
+            case ["declare-const", str(name), "Real"]:
+                self._declare(name, tree[0])
+                return None
+            case ["declare-const", str(_), str(sort)]:
+                raise self._error(f"constants are of sort Real, not '{sort[:40]}'", tree[0])
+            case ["assert", (int(), list()) as formula]:
+                return self._formula(formula)
+            case [str(name), *_]:
+                raise self._error(f"command '{name[:40]}' is not read in this form", tree[0])
+        raise self._error("a command was expected", tree[0])
+
+    def _declare(self, name: str, at: int) -> None:
+        variable = _VARIABLE.fullmatch(name)
+        if variable is None:
+            raise self._error(f"variable '{name[:40]}' is neither X_i nor Y_j", at)
+        if name in self._variables:
+            raise self._error(f"{name} is declared twice", at)
+        index = int(variable[2])
+        self._variables[name] = index if variable[1] == "X" else -1 - index
+
+    def _count(self, letter: str) -> int:
+        """How many variables of this letter there are.   Raises: InvalidSpecification if one is missing."""
+        count = sum(name[0] == letter for name in self._variables)
+        missing = next((i for i in range(count) if f"{letter}_{i}" not in self._variables), None)
         if count == 0 or missing is not None:
             raise InvalidSpecification(f"{letter}_{missing or 0} is not declared")
         return count
 
+    def _formula(self, tree: Tree) -> Formula:
+        at, parts = tree
+        match parts:
+            case ["<=" | "<", left, right]:
+                return self._atom(right, left, at)
+            case [">=" | ">", left, right]:
+                return self._atom(left, right, at)
+            case ["or", _, *_]:
+                return either(self._formula(self._list(part, at)) for part in parts[1:])
+            case ["and", first, *rest]:
+                found = self._formula(self._list(first, at))
+                for part in rest:
+                    found = both(found, self._formula(self._list(part, at)))
+                return found
+            case [str(name), *_]:
+                raise self._error(f"'{name[:40]}' is not read in this form; <=, >=, <, >, and, or are", at)
+        raise self._error("a formula was expected", at)
 
-def _list(part: Tree | str, line: int) -> Tree:
-    if isinstance(part, str):
-        raise InvalidSpecification(f"'{part[:40]}' is not a formula", line)
-    return part
+    def _list(self, part: Tree | str, at: int) -> Tree:
+        if isinstance(part, str):
+            raise self._error(f"'{part[:40]}' is not a formula", at)
+        return part
 
+    def _atom(self, greater: Tree | str, less: Tree | str, at: int) -> Formula:
+        if isinstance(greater, str) and isinstance(less, str):
+            above, below = self._variables.get(greater), self._variables.get(less)
+            if below is None and above is not None and above >= 0:
+                return [[Bound(above, self._number(less, at), True)]]
+            if above is None and below is not None and below >= 0:
+                return [[Bound(below, self._number(greater, at), False)]]
+        term = self._linear(greater, at).plus(self._linear(less, at), -ONE)
+        return [[self._located(partial(at_least_zero, term), at)]]
 
-def _product(left: Formula, right: Formula) -> Formula:
-    """(or left) and (or right).   Raises: ResourceLimit."""
-    if len(left) * len(right) > DISJUNCTS:
-        raise ResourceLimit("the number of disjuncts", str(DISJUNCTS))
-    if len(right) * sum(map(len, left)) + len(left) * sum(map(len, right)) > ATOMS:
-        raise ResourceLimit("the size of the disjunctive normal form", f"{ATOMS} constraints")
-    if len(left) == len(right) == 1:
-        left[0].extend(right[0])
-        return left
-    return [a + b for a in left for b in right]
+    def _linear(self, part: Tree | str, at: int) -> Linear:
+        if isinstance(part, str):
+            return self._word(part, at)
+        at, parts = part
+        match parts:
+            case ["-", only]:
+                return NOTHING.plus(self._linear(only, at), -ONE)
+            case ["+" | "-" | "*" as sign, first, _, *_]:
+                total = self._linear(first, at)
+                for other in parts[2:]:
+                    term = self._linear(other, at)
+                    if sign == "*":
+                        total = self._located(partial(total.times, term), at)
+                    else:
+                        total = total.plus(term, ONE if sign == "+" else -ONE)
+                return total
+            case [str(name), *_]:
+                raise self._error(f"'{name[:40]}' is not read in this form; + - * of numbers and variables are", at)
+        raise self._error("a linear term was expected", at)
 
+    def _word(self, word: str, at: int) -> Linear:
+        """A variable or a number."""
+        variable = self._variables.get(word)
+        if variable is not None:
+            return Linear({variable: ONE}, ZERO)
+        return Linear({}, self._number(word, at))
 
-def _sum(left: Linear, right: Linear, factor: Fraction | int) -> Linear:
-    """Left + factor right, without zeros."""
-    total = dict(left)
-    for name, value in right.items():
-        total[name] = total.get(name, Fraction(0)) + factor * value
-    return {name: value for name, value in total.items() if value}
+    def _number(self, word: str, at: int) -> Fraction:
+        try:
+            return decimal(word)
+        except InvalidSpecification as error:
+            reason = f"'{word[:40]}' is not declared" if word[0].isalpha() else str(error)
+            raise self._error(reason, at) from None
 
+    def _located(self, read: Callable[[], _Read], at: int) -> _Read:
+        """What `read` gives; its errors get the line of position `at`."""
+        try:
+            return read()
+        except InvalidSpecification as error:
+            raise self._error(str(error), at) from None
 
-def _times(left: Linear, right: Linear, line: int) -> Linear:
-    if not left.keys() <= {""}:
-        left, right = right, left
-    if not left.keys() <= {""}:
-        raise InvalidSpecification("a product of variables is not linear", line)
-    return _sum({}, right, left.get("", Fraction(0)))
+    def _error(self, message: str, at: int) -> ProvennError:
+        return InvalidSpecification(message, self._line(at))
 
-
-Bounds = Sequence[Fraction | None]
-
-
-def _bounds(
-    atoms: list[tuple[Linear, int]], lower: Bounds, upper: Bounds
-) -> tuple[list[Fraction | None], list[Fraction | None], list[Linear]]:
-    """The box cut by the atoms over X, and the atoms over Y."""
-    low, high, rows = list(lower), list(upper), []
-    for atom, line in atoms:
-        names = [name for name in atom if name]
-        if names and all(name[0] == "Y" for name in names):
-            rows.append(atom)
-        elif len(names) == 1:
-            index, slope = int(names[0][2:]), atom[names[0]]
-            limit = -atom.get("", Fraction(0)) / slope
-            side, better = (low, max) if slope > 0 else (high, min)
-            old = side[index]
-            side[index] = limit if old is None else better(old, limit)
-        else:
-            what = "no variable" if not names else "several inputs, or inputs and outputs"
-            raise InvalidSpecification(
-                f"a constraint over {what}; bounds of one input and rows over outputs are read", line
-            )
-    return low, high, rows
-
-
-def _complete(bounds: Bounds, side: str) -> tuple[Fraction, ...]:
-    missing = next((i for i, value in enumerate(bounds) if value is None), None)
-    if missing is not None:
-        raise InvalidSpecification(f"X_{missing} has no {side} bound")
-    return tuple(value for value in bounds if value is not None)
-
-
-def _clause(rows: list[Linear], outputs: int) -> Clause:
-    """C y >= d from atoms c y + constant >= 0."""
-    zero = Fraction(0)
-    matrix = tuple(tuple(row.get(f"Y_{j}", zero) for j in range(outputs)) for row in rows)
-    return Clause(matrix, tuple(-row.get("", zero) for row in rows))
+    def _line(self, at: int) -> int:
+        return self._text.count("\n", 0, at) + 1

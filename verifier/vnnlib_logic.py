@@ -121,26 +121,25 @@ def cases(formulas: Iterable[Formula], inputs: int, outputs: int) -> tuple[Case,
             common += formula[0]
         else:
             varying = both(varying, formula)
-    box = _Box([None] * inputs, [None] * inputs)
-    changes = box.changes(common)
-    box = box.changed(changes)
+    box = _Box((None,) * inputs, (None,) * inputs)
+    fixed = box.changes(common)
+    _require_region([fixed])
+    box = box.changed(fixed)
     rows = [atom for atom in common if isinstance(atom, Row)]
-    _limit(sum(len(rows) + len(disjunct) for disjunct in varying) * outputs, "clause matrices")
-    found: dict[tuple[_Change, ...], list[Clause]] = {}
-    for disjunct in varying:
-        change = box.changes(disjunct)
-        if box.empty(change) is None:
+    _limit(outputs * sum(len(rows) + len(disjunct) for disjunct in varying), "clauses")
+    changes = [box.changes(disjunct) for disjunct in varying]
+    _require_region(changes)
+    found: dict[_Changes, list[Clause]] = {}
+    for disjunct, change in zip(varying, changes, strict=True):
+        if _reversed(change) is None:
             more = [atom for atom in disjunct if isinstance(atom, Row)]
             found.setdefault(change, []).append(_clause(rows + more, outputs))
-    if not found:
-        change = box.changes(varying[0])
-        raise InvalidSpecification(f"empty region: {box.empty(change)}")
-    _limit(len(found) * inputs, "input boxes")
+    _limit(inputs * len(found), "input boxes")
     return tuple(Case(box.changed(change).complete(), tuple(clauses)) for change, clauses in found.items())
 
 
-_Change = tuple[int, Fraction | None, Fraction | None]
-"""(input, its lower bound, its upper bound)."""
+_Changes = tuple[tuple[int, Fraction | None, Fraction | None], ...]
+"""(input, its lower bound, its upper bound) for some inputs, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,43 +149,62 @@ class _Box:
     lower: Sequence[Fraction | None]
     upper: Sequence[Fraction | None]
 
-    def changes(self, atoms: Disjunct) -> tuple[_Change, ...]:
-        """The coordinates where `atoms` tighten this box, in order: equal for equal boxes."""
+    def changes(self, atoms: Disjunct) -> _Changes:
+        """The coordinates where `atoms` tighten this box: equal exactly where the tightened boxes are."""
         tight: dict[int, tuple[Fraction | None, Fraction | None]] = {}
         for atom in atoms:
-            if not isinstance(atom, Bound):
-                continue
-            low, high = tight.get(atom.index) or (self.lower[atom.index], self.upper[atom.index])
-            if atom.lower:
-                low = atom.value if low is None or atom.value > low else low
-            else:
-                high = atom.value if high is None or atom.value < high else high
-            tight[atom.index] = low, high
-        return tuple(
-            (i, low, high)
-            for i, (low, high) in sorted(tight.items())
-            if low != self.lower[i] or high != self.upper[i] or _reversed(low, high)
-        )
+            if isinstance(atom, Bound):
+                low, high = tight.get(atom.index) or (self.lower[atom.index], self.upper[atom.index])
+                if not atom.lower:
+                    tight[atom.index] = low, atom.value if high is None else min(high, atom.value)
+                else:
+                    tight[atom.index] = atom.value if low is None else max(low, atom.value), high
+        old = self.lower, self.upper
+        return tuple((i, *ends) for i, ends in sorted(tight.items()) if ends != (old[0][i], old[1][i]))
 
-    def changed(self, changes: Iterable[_Change]) -> _Box:
-        """This box with some coordinates replaced."""
+    def changed(self, changes: _Changes) -> _Box:
+        """The box with some coordinates replaced."""
         lower, upper = list(self.lower), list(self.upper)
         for i, low, high in changes:
             lower[i], upper[i] = low, high
         return _Box(lower, upper)
 
-    def empty(self, changes: Iterable[_Change]) -> str | None:
-        """Says where this box is empty once changed, or None."""
-        untouched = enumerate(zip(self.lower, self.upper, strict=True)) if self._reversed_somewhere() else ()
-        for i, low, high in (*changes, *((i, low, high) for i, (low, high) in untouched)):
-            if low is not None and high is not None and low > high:
-                return f"X_{i} must be at least {float(low)!r} and at most {float(high)!r}"
-        return None
-
     def complete(self) -> InputSet:
         """The set of inputs.   Raises: InvalidSpecification naming an input without a bound."""
-        lower, upper = _complete(self.lower, "lower"), _complete(self.upper, "upper")
-        return InputSet(lower, upper)
+        return InputSet(_complete(self.lower, "lower"), _complete(self.upper, "upper"))
+
+
+def _complete(bounds: Sequence[Fraction | None], side: str) -> tuple[Fraction, ...]:
+    found = tuple(value for value in bounds if value is not None)
+    if len(found) < len(bounds):
+        raise InvalidSpecification(f"X_{bounds.index(None)} has no {side} bound: every input needs both")
+    return found
+
+
+def _reversed(changes: _Changes) -> str | None:
+    """Says where a lower bound lies above its upper bound, or None."""
+    for i, low, high in changes:
+        if low is not None and high is not None and low > high:
+            return f"X_{i} must be at least {float(low)!r} and at most {float(high)!r}"
+    return None
+
+
+def _require_region(boxes: Sequence[_Changes]) -> None:
+    reasons = [_reversed(changes) for changes in boxes]
+    if None not in reasons:
+        raise InvalidSpecification(f"empty region: {reasons[0]}")
+
+
+def _clause(rows: Sequence[Row], outputs: int) -> Clause:
+    """{y : C y >= d}, one row of C an atom."""
+    return Clause(tuple(_dense(row, outputs) for row in rows), tuple(row.bound for row in rows))
+
+
+def _dense(row: Row, outputs: int) -> tuple[Fraction, ...]:
+    values = [ZERO] * outputs
+    for variable, coefficient in row.terms.items():
+        values[-1 - variable] = coefficient
+    return tuple(values)
 
 
 def _limit(cells: int, what: str) -> None:

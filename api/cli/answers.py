@@ -13,7 +13,8 @@ from rich.text import Text
 
 from provenn.api.certification import ItemResult
 from provenn.api.cli.artifacts import Kept
-from provenn.api.report import JobResult, Point, overall, report
+from provenn.api.report import Point, overall, report
+from provenn.api.schemas import JobResult
 
 SHOWN = 20
 COLOURS = {"verified": "green", "falsified": "red", "unknown": "yellow", "timeout": "yellow"}

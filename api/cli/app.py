@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from typer.main import get_command
 
 from provenn.api.cli import outcome
 from provenn.api.cli.outcome import ExitCode
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     as_json = "--json" in given
     sys.excepthook = partial(outcome.internal, as_json)
     try:
-        return int(app(given, prog_name="provenn", standalone_mode=False) or 0)
+        return int(get_command(app).main(given, prog_name="provenn", standalone_mode=False) or 0)
     except (ProvennError, typer.TyperException) as error:
         outcome.complain(error, as_json)
         return ExitCode.INTERNAL if isinstance(error, outcome.CannotWrite) else ExitCode.USAGE
@@ -67,8 +68,8 @@ def inspect(model: ModelFile, json: Json = False) -> int:
     from provenn.api.cli import listings
     from provenn.api.cli.files import read_file
 
-    facts = listings.network(read_file(model))
-    outcome.show(facts, listings.facts(facts), json)
+    found = listings.network(read_file(model))
+    outcome.show(found, listings.network_view(found), json)
     return ExitCode.VERIFIED
 
 

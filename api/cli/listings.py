@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as version_of
 from typing import Any
 
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -59,6 +59,12 @@ def facts(values: Mapping[str, Any]) -> RenderableType:
     for name, value in values.items():
         grid.add_row(name.replace("_", " "), Text(_plain(value)))
     return grid
+
+
+def network_view(summary: Mapping[str, Any]) -> RenderableType:
+    """The facts, then one line a layer."""
+    layers = summary["layers"]
+    return Group(facts({k: v for k, v in summary.items() if k != "layers"}), Text(), table(layers))
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:

@@ -46,4 +46,7 @@ def progress_bar() -> Iterator[Bar]:
         yield Bar(progress)
     finally:
         timer.cancel()
-        progress.stop()
+        if timer.ident is not None:
+            timer.join()
+        if progress.live.is_started:
+            progress.stop()

@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess, set_spawning_popen
 from typing import Any
 
-PRELOAD = ["provenn.api.jobs.worker"]
+PRELOAD = ["provenn.api.jobs.preload"]
 MESSAGE_LIMIT = 16 << 20
 """Bytes of one message: ten thousand certificate digests are under one million."""
 

@@ -151,7 +151,11 @@ class Engine:
         with self._registered(ticket, child), _alarm(child, job.seconds + self._settings.grace_seconds):
             self._note(ticket, child, (0, job.items, "starting"))  # it may have been cancelled since it was claimed
             said = self._follow(ticket, child)
-        self._record(ticket, said, child.why, child.close())
+        if "answer" in said:
+            self._store.finish(ticket, said["answer"]["result"], said["answer"]["certificates"])
+            child.close()
+        else:
+            self._record_failure(ticket, said, child.why, child.close())
 
     def _follow(self, ticket: Ticket, child: Child) -> dict[str, Any]:
         """Notes progress until the child's last message, which it returns (empty if there was none)."""
@@ -167,10 +171,8 @@ class Engine:
         if not self._store.progress(ticket, *progress):
             child.kill(LOST)
 
-    def _record(self, ticket: Ticket, said: dict[str, Any], why: str | None, code: int) -> None:
-        if "answer" in said:
-            self._store.finish(ticket, said["answer"]["result"], said["answer"]["certificates"])
-        elif "problem" in said:
+    def _record_failure(self, ticket: Ticket, said: dict[str, Any], why: str | None, code: int) -> None:
+        if "problem" in said:
             self._store.fail(ticket, said["problem"]["detail"], said["problem"])
         elif why == TIME:
             self._store.time_out(ticket, "the wall-clock limit was reached before the worker answered")

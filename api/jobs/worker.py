@@ -34,7 +34,7 @@ from provenn.verifier.spec_reader import read_specification
 
 Refusal = type[InvalidModel] | type[InvalidSpecification]
 PROGRESS_SECONDS = 0.25
-CHUNK_COORDINATES = 200_000
+CHUNK_COORDINATES = 1 << 16
 """Input coordinates of the items certified together: bounds the memory that their exact rationals take."""
 
 

@@ -155,8 +155,13 @@ def _check_inputs(batch: Inputs, inputs: int, outputs: int) -> None:
     for index, label in enumerate(batch.labels):
         if label >= outputs:
             raise invalid(f"/inputs/labels/{index}", f"label {label}, but the classes are 0 to {outputs - 1}")
-    if batch.target is not None and batch.target >= outputs:
-        raise invalid("/inputs/target", f"class {batch.target}, but the classes are 0 to {outputs - 1}")
+    if batch.target is not None and (batch.target >= outputs or batch.target in batch.labels):
+        raise invalid("/inputs/target", f"class {batch.target} is a label, or not among the {outputs} classes")
+    if batch.clip is not None:
+        low, high = batch.clip[0] - min(batch.epsilons), batch.clip[1] + min(batch.epsilons)
+        for index, values in enumerate(batch.inputs):
+            if min(values) < low or max(values) > high:
+                raise invalid(f"/inputs/inputs/{index}", f"nothing within the radius lies in clip {list(batch.clip)}")
 
 
 def _status(row: JobRow) -> JobStatus:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import PurePath
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, File, Response, UploadFile
 
@@ -12,7 +12,7 @@ from provenn.api.database import ModelRow
 from provenn.api.jobs.worker import InspectModel
 from provenn.api.problems import not_found
 from provenn.api.routes.paging import Cursor, Limit, next_cursor
-from provenn.api.schemas import Model, Models
+from provenn.api.schemas import Model, ModelDetail, Models
 from provenn.api.service import Parts
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
@@ -23,13 +23,13 @@ EXAMPLE = {"requestBody": {"content": {"multipart/form-data": {"example": {"file
     "",
     status_code=201,
     summary="Upload a network",
-    responses={200: {"model": Model, "description": "The same bytes were uploaded before"}},
+    responses={200: {"model": ModelDetail, "description": "The same bytes were uploaded before"}},
     openapi_extra=EXAMPLE,
     form_limits={"max_files": 1, "max_fields": 0},
 )
 def upload(
     file: Annotated[UploadFile, File(description="an ONNX file, self-contained")], parts: Parts, response: Response
-) -> Model:
+) -> ModelDetail:
     """Admits an ONNX file under its SHA-256. It is read in a process of its own, within limits."""
     digest = hashlib.file_digest(file.file, "sha256").hexdigest()  # type: ignore[arg-type]
     response.headers["Location"] = f"/v1/models/{digest}"
@@ -40,31 +40,29 @@ def upload(
             parts.blobs.keep(name, digest)
         row = ModelRow(id=digest, filename=_filename(file), bytes=file.size or 0, summary=summary)
         if parts.catalogue.add_model(row):
-            return _model(row)
+            return ModelDetail(**_members(row))
     response.status_code = 200
-    return _model(row)
+    return ModelDetail(**_members(row))
 
 
 @router.get("", summary="List networks")
 def models(parts: Parts, limit: Limit = 20, cursor: Cursor = None) -> Models:
     """The newest networks first."""
     rows = parts.catalogue.models(limit, cursor)
-    return Models(items=[_model(row) for row in rows], next=next_cursor(rows, limit))
+    return Models(items=[Model(**_members(row)) for row in rows], next=next_cursor(rows, limit))
 
 
 @router.get("/{model}", summary="Describe a network")
-def model(model: str, parts: Parts) -> Model:
+def model(model: str, parts: Parts) -> ModelDetail:
     """What was admitted under this digest."""
     row = parts.catalogue.model(model)
     if row is None:
         raise not_found("model", model)
-    return _model(row)
+    return ModelDetail(**_members(row))
 
 
-def _model(row: ModelRow) -> Model:
-    return Model(
-        **row.summary | {"id": row.id, "filename": row.filename, "bytes": row.bytes, "created_at": row.created_at}
-    )
+def _members(row: ModelRow) -> dict[str, Any]:
+    return row.summary | {"id": row.id, "filename": row.filename, "bytes": row.bytes, "created_at": row.created_at}
 
 
 def _filename(file: UploadFile) -> str:

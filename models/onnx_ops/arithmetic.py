@@ -8,6 +8,7 @@ from functools import reduce as accumulate
 from math import prod
 
 import numpy as np
+
 from provenn.models.onnx_ops.plan import Constant, Node, Plan, Value, tensor
 from provenn.models.tensors import Array
 from provenn.verifier.ops.arithmetic import Add, ReduceMean, ReduceSum, Scale, Sub
@@ -21,7 +22,7 @@ ONE, ZERO = np.ones(()), np.zeros(())
 
 
 def add(plan: Plan, node: Node) -> Sequence[Value]:
-    """x + y."""
+    """X + y."""
     return [added(plan, node, node.input(0), node.input(1))]
 
 
@@ -32,7 +33,7 @@ def sum_(plan: Plan, node: Node) -> Sequence[Value]:
 
 
 def subtract(plan: Plan, node: Node) -> Sequence[Value]:
-    """x - y."""
+    """X - y."""
     x, y = node.input(0), node.input(1)
     if isinstance(x, Constant) and isinstance(y, Constant):
         return [_folded(plan, node, x, y, operator.sub)]
@@ -44,7 +45,7 @@ def subtract(plan: Plan, node: Node) -> Sequence[Value]:
 
 
 def multiply(plan: Plan, node: Node) -> Sequence[Value]:
-    """x y, one of them constant."""
+    """X y, one of them constant."""
     x, y = node.input(0), node.input(1)
     if isinstance(x, Constant) and isinstance(y, Constant):
         return [_folded(plan, node, x, y, operator.mul)]
@@ -56,7 +57,7 @@ def multiply(plan: Plan, node: Node) -> Sequence[Value]:
 
 
 def divide(plan: Plan, node: Node) -> Sequence[Value]:
-    """x / y, y constant; whole numbers are divided towards zero."""
+    """X / y, y constant; whole numbers are divided towards zero."""
     x, y = node.input(0), node.constant(1, "the divisor")
     if isinstance(x, Constant):
         return [_folded(plan, node, x, y, _quotient)]
@@ -69,7 +70,7 @@ def negate(plan: Plan, node: Node) -> Sequence[Value]:
 
 
 def added(plan: Plan, node: Node, x: Value, y: Value) -> Value:
-    """x + y, either of them constant or not."""
+    """X + y, either of them constant or not."""
     if isinstance(x, Constant) and isinstance(y, Constant):
         return _folded(plan, node, x, y, operator.add)
     if isinstance(x, Constant):
@@ -80,7 +81,9 @@ def added(plan: Plan, node: Node, x: Value, y: Value) -> Value:
 
 
 def multiplied(plan: Plan, node: Node, x: Value, factor: float) -> Value:
-    """factor x."""
+    """Factor x."""
+    if factor == 1:
+        return x
     if isinstance(x, Constant):
         exact = factor if x.floating else int(factor)
         return plan.fold(node, [x], lambda a: a * exact, x.shape, x.floating)
@@ -88,7 +91,7 @@ def multiplied(plan: Plan, node: Node, x: Value, factor: float) -> Value:
 
 
 def batch_normalization(plan: Plan, node: Node) -> Sequence[Value]:
-    """s (x - mean) + bias with s = scale / sqrt(variance + epsilon), per channel."""
+    """S (x - mean) + bias with s = scale / sqrt(variance + epsilon), per channel."""
     x = node.input(0)
     names = ("the scale", "the bias", "the mean", "the variance")
     parameters = [node.constant(i, name) for i, name in enumerate(names, start=1)]
@@ -99,7 +102,7 @@ def batch_normalization(plan: Plan, node: Node) -> Sequence[Value]:
     node.require(len(x.shape) > 1, f"its input of shape {list(x.shape)} has no channels")
     channels = x.shape[1]
     for parameter, name in zip(parameters, names, strict=True):
-        node.require(parameter.shape == (channels,), f"{name} must have {channels} numbers, has {list(parameter.shape)}")
+        node.require(parameter.shape == (channels,), f"{name} must have {channels} numbers")
 
     def make(scale: Array, bias: Array, mean: Array, variance: Array) -> Op:
         node.require((variance + epsilon > 0).all(), "a variance is negative")
@@ -161,7 +164,7 @@ def _joined(plan: Plan, node: Node, op: Op, x: Value, y: Value) -> Value:
 
 
 def _scaled(plan: Plan, node: Node, x: Value, constant: Constant, rule: Rule) -> Value:
-    """weight x + offset, the two made of the constant; x is first repeated to the result's shape."""
+    """Weight x + offset, the two made of the constant; x is first repeated to the result's shape."""
     shape = _broadcast(node, x, constant)
     node.require(constant.floating, "a computed tensor meets a constant of whole numbers")
     x = expanded(plan, node, x, shape)
@@ -175,7 +178,7 @@ def _scaled(plan: Plan, node: Node, x: Value, constant: Constant, rule: Rule) ->
 
 
 def expanded(plan: Plan, node: Node, x: Value, shape: Shape) -> Value:
-    """x repeated along its axes of length 1, or along new ones in front, until it has `shape`."""
+    """X repeated along its axes of length 1, or along new ones in front, until it has `shape`."""
     if x.shape == shape:
         return x
     if prod(x.shape) == prod(shape):
@@ -191,7 +194,7 @@ def _folded(plan: Plan, node: Node, x: Constant, y: Constant, function: Callable
 
 
 def _quotient(a: Array, b: Array) -> Array:
-    """a / b; truncated for whole numbers.   Raises: ZeroDivisionError."""
+    """A / b; truncated for whole numbers.   Raises: ZeroDivisionError."""
     if not np.all(b):
         raise ZeroDivisionError("division by zero")
     if a.dtype.kind == "f":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+
 from provenn.models.onnx_ops.plan import Constant, Node, Plan, Value, tensor
 from provenn.models.onnx_ops.windows import paddings, require_few_cells, steps, windows
 from provenn.models.tensors import Array
@@ -22,7 +23,7 @@ def conv(plan: Plan, node: Node) -> Sequence[Value]:
     outer, inner = weight.shape[:2]
     node.require(groups > 0 and outer % groups == 0 and inner * groups == x.shape[1], _misfit(x, weight, groups))
     _require_bias(node, bias, outer)
-    found = windows(node, x.shape[2:], kernel)
+    found = windows(plan, node, x.shape[2:], kernel)
 
     def make(array: Array, offset: Array | None = None) -> Op:
         form = found.stride, found.padding, found.dilation, groups
@@ -46,6 +47,7 @@ def conv_transpose(plan: Plan, node: Node) -> Sequence[Value]:
     node.require(len(extra) == rank and min(extra) >= 0, f"output_padding {list(extra)} does not fit {rank} axes")
     rows = zip(x.shape[2:], stride, extra, dilation, kernel, strict=True)
     whole = tuple(s * (n - 1) + e + d * (k - 1) + 1 for n, s, e, d, k in rows)
+    plan.limits.require_elements((outer, *whole), f"node '{node.name}': its output before it is cropped")
     padding = _crops(node, x.shape[2:], stride, whole)
     size = tuple(w - b - e for w, b, e in zip(whole, padding[:rank], padding[rank:], strict=True))
     node.require(min(size) > 0, f"its output of spatial shape {list(size)} is empty")
@@ -61,7 +63,7 @@ def max_pool(plan: Plan, node: Node) -> Sequence[Value]:
     """MaxPool; its second output, the indices, is not computed."""
     x, kernel = _pooled(plan, node)
     node.attribute("storage_order")
-    found = windows(node, x.shape[2:], kernel)
+    found = windows(plan, node, x.shape[2:], kernel)
     require_few_cells(node, found, plan.limits)
     op = MaxPool(kernel, found.stride, found.padding, found.dilation, found.ceil)
     return [plan.emit(node, op, [x], (*x.shape[:2], *found.output), True)]
@@ -81,7 +83,7 @@ def average_pool(plan: Plan, node: Node) -> Sequence[Value]:
     """AveragePool without dilation."""
     x, kernel = _pooled(plan, node)
     counted = bool(node.attribute("count_include_pad", 0))
-    found = windows(node, x.shape[2:], kernel)
+    found = windows(plan, node, x.shape[2:], kernel)
     require_few_cells(node, found, plan.limits)
     node.supported(max(found.dilation) == 1, "dilations other than 1")
     op = AveragePool(kernel, found.stride, found.padding, found.ceil, counted)

@@ -7,6 +7,7 @@ from math import prod
 
 import numpy as np
 import torch
+
 from provenn.models.onnx_ops.arithmetic import added, multiplied
 from provenn.models.onnx_ops.plan import Constant, Node, Plan, Value, tensor
 from provenn.models.tensors import Array
@@ -32,7 +33,7 @@ def matmul(plan: Plan, node: Node) -> Sequence[Value]:
 
 
 def gemm(plan: Plan, node: Node) -> Sequence[Value]:
-    """alpha A' B' + beta C with A or B constant; C may be computed too."""
+    """Alpha A' B' + beta C with A or B constant; C may be computed too."""
     x, y = node.input(0), node.input(1)
     alpha, beta = node.attribute("alpha", 1.0), node.attribute("beta", 1.0)
     flip_x, flip_y = node.attribute("transA", 0), node.attribute("transB", 0)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+
 from provenn.models.limits import Limits
 from provenn.models.tensors import Array
 from provenn.verifier.errors import InvalidModel, ResourceLimit, UnsupportedOp
@@ -151,7 +152,7 @@ class Node:
         """A number given as attribute `name` (older opsets) or as an input (newer ones); None if left out."""
         value = self.attribute(name)
         if value is not None or self.given(position) is None:
-            return value
+            return None if value is None else float(value)
         known = self.constant(position, name).known
         self.require(known is not None and known.size == 1, f"{name} must be one number")
         return float(np.asarray(known).ravel()[0])
@@ -230,11 +231,14 @@ class Plan:
 
     def view(self, node: Node, x: Value, shape: Shape) -> Value:
         """The same elements in the same order in another ONNX shape; no node where the held shape is the same."""
+        shape = tuple(shape)
         node.require(prod(shape) == prod(x.shape), f"{list(x.shape)} does not have the elements of {list(shape)}")
+        if isinstance(x, Constant):
+            return x if x.shape == shape else self.fold(node, [x], lambda a: a.reshape(shape), shape, x.floating)
         lead = len(shape) > 1 and shape[0] == 1
-        target = tuple(shape[1:] if lead else shape)
+        target = shape[1:] if lead else shape
         if x.held_shape == target:
-            return replace(x, shape=tuple(shape), lead=lead)
+            return replace(x, shape=shape, lead=lead)
         return self.emit(node, Reshape(target), [x], shape, lead)
 
     def require_indices(self, node: Node, count: int) -> None:
@@ -320,12 +324,14 @@ def _graph_node(step: Apply, inputs: list[int], arrays: dict[int, Array]) -> Gra
 
 
 def _require_shape(node: GraphNode, shapes: Sequence[Shape]) -> None:
-    """Runs the op on shapes alone.   Raises: InvalidModel if it does not compute the declared one."""
+    """Runs the op on a batch of none.   Raises: InvalidModel if it does not compute the declared shape."""
     assert node.op is not None
-    inputs = [torch.empty((1, *shape), dtype=torch.float64, device="meta") for shape in shapes]
+    inputs = [torch.zeros((0, *shape), dtype=torch.float64) for shape in shapes]
     try:
-        result = node.op.to("meta", torch.float64).forward(*inputs)
+        result = node.op.forward(*inputs)
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
-        raise InvalidModel(f"{type(node.op).__name__} does not accept shapes {list(shapes)}: {error}", node.name) from error
-    if tuple(result.shape[1:]) != node.shape:
+        raise InvalidModel(
+            f"{type(node.op).__name__} does not accept shapes {list(shapes)}: {error}", node.name
+        ) from error
+    if tuple(result.shape) != (0, *node.shape):
         raise InvalidModel(f"{type(node.op).__name__} computes {tuple(result.shape[1:])}, not {node.shape}", node.name)

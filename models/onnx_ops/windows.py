@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from provenn.models.limits import Limits
-from provenn.models.onnx_ops.plan import Node
+from provenn.models.onnx_ops.plan import Node, Plan
 from provenn.verifier.errors import ResourceLimit
 from provenn.verifier.ops.base import Shape
 from provenn.verifier.ops.pool import Axis
@@ -30,7 +30,7 @@ class Windows:
         return [Axis(n, k, s, begin, end, d, self.ceil) for n, k, s, (begin, end), d in rows]
 
 
-def windows(node: Node, size: Shape, kernel: Shape) -> Windows:
+def windows(plan: Plan, node: Node, size: Shape, kernel: Shape) -> Windows:
     """The windows of `kernel` over the spatial axes `size`; reads strides, dilations, pads, auto_pad, ceil_mode.
 
     SAME_UPPER and SAME_LOWER: ceil(size / stride) windows, the padding split evenly, the odd cell at the end or at
@@ -40,14 +40,15 @@ def windows(node: Node, size: Shape, kernel: Shape) -> Windows:
     stride, dilation = steps(node, rank)
     padding, automatic = paddings(node, rank)
     ceil = bool(node.attribute("ceil_mode", 0))
-    span = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
     node.require(len(kernel) == rank and min(kernel) > 0, f"kernel {list(kernel)} does not fit {rank} spatial axes")
+    span = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
     if automatic in ("SAME_UPPER", "SAME_LOWER"):
         needed = [max((-(-n // s) - 1) * s + k - n, 0) for n, s, k in zip(size, stride, span, strict=True)]
         small, large = tuple(t // 2 for t in needed), tuple(t - t // 2 for t in needed)
         padding = small + large if automatic == "SAME_UPPER" else large + small
     found = Windows(kernel, stride, dilation, padding, ceil, ())
     axes = found.axes(size)
+    plan.limits.require_elements([a.size + a.begin + a.end for a in axes], f"node '{node.name}': its padded input")
     for axis in axes:
         whole = axis.size + axis.begin + axis.end
         node.require(axis.span <= whole, f"its kernel spans {axis.span} cells, the padded axis has {whole}")

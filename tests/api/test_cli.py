@@ -69,7 +69,7 @@ def test_inspect(provenn: Command, tmp_path: Path) -> None:
     found = provenn("inspect", model, "--json").json
     assert found["input_shape"] == [2]
     assert found["output_shape"] == [2]
-    assert found["parameters"] == 10
+    assert [layer["op"] for layer in found["layers"]] == ["Input", "Linear", "Relu", "Linear"]
     assert "Relu" in provenn("inspect", model).out
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -16,8 +17,9 @@ from provenn.api.schemas import Inputs, JobRequest
 
 
 @pytest.fixture
-def client(server: Server) -> Client:
-    return Client(server.url)
+def client(server: Server) -> Iterator[Client]:
+    with Client(server.url) as client:
+        yield client
 
 
 def test_from_upload_to_a_certificate_that_the_checker_accepts(client: Client, tmp_path: Path) -> None:

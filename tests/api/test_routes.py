@@ -219,6 +219,8 @@ def test_uploads_have_one_file_and_nothing_else(server: Server) -> None:
         ({"clip": [1, 0]}, "#/inputs/clip"),
         ({"clip": [0]}, "#/inputs/clip/1"),
         ({"target": 3}, "#/inputs/target"),
+        ({"target": 1}, "#/inputs/target"),
+        ({"clip": [0, 0.3]}, "#/inputs/inputs/0"),
         ({"surprise": 1}, "#/inputs/surprise"),
     ],
 )
@@ -242,7 +244,7 @@ def test_bad_inputs_are_refused_with_a_pointer(server: Server, changes: dict[str
         ({"specification": SPECIFICATION}, 422, "invalid-request"),
         ({"inputs": None, "specification": "(assert"}, 422, "invalid-specification"),
         ({"inputs": None, "specification": ""}, 422, "invalid-specification"),
-        ({"inputs": None, "specification": "(" * 100_000}, 422, "invalid-specification"),
+        ({"inputs": None, "specification": "(" * 100_000}, 413, "resource-limit"),
         ({"inputs": None, "specification": {"format": "no such"}}, 422, "invalid-specification"),
         ({"inputs": None, "specification": SPECIFICATION.replace("X_3", "X_2")}, 422, "invalid-specification"),
         ({"seed": -1}, 422, "invalid-request"),

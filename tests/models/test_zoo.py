@@ -9,6 +9,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+
 from provenn.models import zoo
 from provenn.models.torch_export import export
 from provenn.models.zoo.digits import load_digits

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
+from torch import Tensor
+
 from provenn.verifier.bounds import schedule
-from provenn.verifier.bounds.interval import require_valid, step
+from provenn.verifier.bounds.interval import output_lower, require_valid, step
 from provenn.verifier.graph import Graph
 from provenn.verifier.interval import Interval
 from provenn.verifier.ops.base import Linearization
 from provenn.verifier.region import Region
-from torch import Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +53,7 @@ class Relaxed:
         shaped = matrix.reshape(*matrix.shape[:2], *self.graph.output_shape)
         per_row = batch * schedule.widest(self.graph, last)
         parts = [self.lower(last, shaped[part]) for part in schedule.chunks(matrix.shape[0], per_row)]
-        return torch.maximum(torch.cat(parts), rows_over_box(matrix, self.bounds[last]))
+        return torch.maximum(torch.cat(parts), output_lower(self.graph, self.bounds, matrix))
 
 
 def crown(graph: Graph, region: Region) -> Relaxed:
@@ -93,13 +94,6 @@ def interval_relaxed(graph: Graph, region: Region, bounds: Sequence[Interval]) -
     return Relaxed(graph, region, bounds, linear)
 
 
-def rows_over_box(matrix: Tensor, box: Interval) -> Tensor:
-    """Min of C y over a box of outputs: [spec, batch]."""
-    lower, upper = box.lower.flatten(1), box.upper.flatten(1)
-    positive, negative = matrix.clamp(min=0), matrix.clamp(max=0)
-    return torch.einsum("sbn,bn->sb", positive, lower) + torch.einsum("sbn,bn->sb", negative, upper)
-
-
 def _tightened(relaxed: Relaxed, node: int, mask: Tensor) -> Interval:
     """Bounds of `node` with a backward pass for the coordinates where mask [batch, *node] holds in some entry."""
     interval = relaxed.bounds[node]
@@ -109,7 +103,7 @@ def _tightened(relaxed: Relaxed, node: int, mask: Tensor) -> Interval:
     shape, dtype = relaxed.graph.nodes[node].shape, interval.lower.dtype
     per_row = 2 * mask.shape[0] * schedule.widest(relaxed.graph, node)
     for part in schedule.chunks(rows.index.shape[0], per_row):
-        some = schedule.Rows(rows.index[part])
+        some = rows.part(part)
         unit = some.coefficients(shape, dtype)
         both = relaxed.lower(node, torch.cat([unit, -unit]))
         lower, upper = both.chunk(2)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
+
 from provenn.verifier.errors import InvalidBounds
 from provenn.verifier.graph import Graph
 from provenn.verifier.interval import Interval
@@ -37,3 +40,34 @@ def require_valid(graph: Graph, bounds: Sequence[Interval]) -> None:
     if not all(valid):
         name = graph.nodes[valid.index(False)].name
         raise InvalidBounds(f"node '{name}': a bound is not finite, or a lower bound lies above its upper bound")
+
+
+def output_lower(
+    graph: Graph, bounds: Sequence[Interval], matrix: Float[Tensor, "spec batch outputs"]
+) -> Float[Tensor, "spec batch"]:
+    """A lower bound of C y from interval bounds: C is first pulled, exactly, through the affine ops at the end.
+
+    Where several rows read the same neuron this is tighter than C over the box of outputs.
+    """
+    last = len(graph.nodes) - 1
+    pending = {last: matrix.reshape(*matrix.shape[:2], *graph.output_shape)}
+    total = matrix.new_zeros(matrix.shape[:2])
+    for index in range(last, -1, -1):
+        if index not in pending:
+            continue
+        rows, node = pending.pop(index), graph.nodes[index]
+        if node.op is None or not node.op.affine:
+            total = total + rows_over_box(rows.flatten(2), bounds[index])
+            continue
+        pulled, offset = node.op.backward(rows, [bounds[i] for i in node.inputs])
+        total = total if offset is None else total + offset
+        for source, part in zip(node.inputs, pulled, strict=True):
+            pending[source] = pending[source] + part if source in pending else part
+    return total
+
+
+def rows_over_box(matrix: Float[Tensor, "spec batch cells"], box: Interval) -> Float[Tensor, "spec batch"]:
+    """Min of C v over a box, v flattened."""
+    positive, negative = matrix.clamp(min=0), matrix.clamp(max=0)
+    lower = torch.einsum("sbn,bn->sb", positive, box.lower.flatten(1))
+    return lower + torch.einsum("sbn,bn->sb", negative, box.upper.flatten(1))

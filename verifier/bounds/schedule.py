@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
+
 from provenn.verifier.graph import Graph
 from provenn.verifier.interval import Interval
-from torch import Tensor
 
 CHUNK_ELEMENTS = 1 << 20
 """Coefficients of the widest node held at once: 4 MiB of float32 stay near the cache (see benchmarks/crown.py)."""
@@ -16,9 +17,14 @@ CHUNK_ELEMENTS = 1 << 20
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """The chosen coordinates of one node: index [rows, batch], padded by repeating a chosen one."""
+    """The chosen coordinates of one node: index [rows, batch], and which of them are chosen (the rest is padding)."""
 
     index: Tensor
+    chosen: Tensor
+
+    def part(self, some: slice) -> Rows:
+        """A chunk of the rows."""
+        return Rows(self.index[some], self.chosen[some])
 
     def coefficients(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """One unit row a chosen coordinate: [rows, batch, *shape]."""
@@ -30,6 +36,8 @@ class Rows:
     def tighten(self, interval: Interval, lower: Tensor, upper: Tensor) -> Interval:
         """`interval` intersected, at the chosen coordinates, with bounds [rows, batch]."""
         low, high = interval.lower.flatten(1), interval.upper.flatten(1)
+        lower = lower.masked_fill(~self.chosen, -torch.inf)
+        upper = upper.masked_fill(~self.chosen, torch.inf)
         low = low.scatter_reduce(1, self.index.T, lower.T, "amax")
         high = high.scatter_reduce(1, self.index.T, upper.T, "amin")
         return Interval(low.reshape_as(interval.lower), high.reshape_as(interval.upper))
@@ -39,8 +47,8 @@ def chosen(mask: Tensor) -> Rows:
     """The coordinates where mask [batch, *node] holds, batch entries padded to the largest count."""
     flat = mask.flatten(1)
     count = int(flat.sum(1).max())
-    order = torch.sort(flat.to(torch.uint8), dim=1, descending=True, stable=True).indices[:, :count]
-    return Rows(order.T.contiguous())
+    ordered = torch.sort(flat.to(torch.uint8), dim=1, descending=True, stable=True)
+    return Rows(ordered.indices[:, :count].T.contiguous(), ordered.values[:, :count].T.bool())
 
 
 def chunks(total: int, per_row: int) -> Iterator[slice]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from provenn.verifier.check.payload import TYPES
+from provenn.verifier.check.manifest import TYPES
 
 ALIGNMENT = 8
 

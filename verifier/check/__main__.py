@@ -1,6 +1,4 @@
-"""python -m provenn.verifier.check BUNDLE --model MODEL [--spec FILE] [--json]: exit 0 accepted, 13 rejected, 2 usage."""
-
-from __future__ import annotations
+"""python -m provenn.verifier.check BUNDLE --model MODEL [--spec FILE] [--json]: exit 0 accepted, 13 rejected, 2 usage."""  # noqa: E501
 
 import argparse
 import json
@@ -12,11 +10,9 @@ from provenn.verifier.check.bundle import load
 from provenn.verifier.check.claims import check
 from provenn.verifier.check.rejected import CertificateRejected
 
-ACCEPTED, USAGE, REJECTED = 0, 2, 13
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Checks one bundle and prints the report."""
+    """Checks one bundle and prints the report: the exit code."""
     parser = argparse.ArgumentParser("provenn.verifier.check", description="Proves a certificate's claims again.")
     parser.add_argument("bundle", type=Path, help="certificate: a folder or a zip file")
     parser.add_argument("--model", type=Path, required=True, help="the ONNX file it must be about (gzip or not)")
@@ -26,15 +22,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         model, specification = given.model.read_bytes(), given.spec.read_bytes() if given.spec else None
         report = check(load(given.bundle), model, specification).as_dict()
-        status, line = ACCEPTED, f"accepted: {report['claims']} claims, smallest margin {report['margin']:.6g}"
+        code, line = 0, f"accepted: {report['claims']} claims, smallest margin {report['margin']:.6g}"
     except CertificateRejected as refusal:
         report = {"verdict": "rejected", "claim": refusal.claim, "reason": refusal.reason}
-        status, line = REJECTED, f"rejected: {refusal}"
+        code, line = 13, f"rejected: {refusal}"
     except OSError as error:
-        print(error, file=sys.stderr)
-        return USAGE
+        parser.error(str(error))
     print(json.dumps(report) if given.json else line)
-    return status
+    return code
 
 
 if __name__ == "__main__":

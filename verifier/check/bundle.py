@@ -1,12 +1,9 @@
 """A bundle as name -> bytes, from a folder or a zip file, within limits."""
 
-from __future__ import annotations
-
 import io
 import re
 import zipfile
 import zlib
-from collections.abc import Mapping
 from pathlib import Path
 
 from provenn.verifier.check.rejected import CertificateRejected, require
@@ -20,10 +17,9 @@ NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}", re.ASCII)
 def load(path: Path) -> dict[str, bytes]:
     """A folder's files or a zip file's.   Raises: CertificateRejected for other contents; OSError if unreadable."""
     if not path.is_dir():
-        require(path.stat().st_size <= BYTES, "bundle", "it is too large")
-        return load_zip(path.read_bytes())
+        return load_zip(path.read_bytes() if path.stat().st_size <= BYTES else b"")
     entries = sorted(path.iterdir())
-    _admit({entry.name: entry.lstat().st_size for entry in entries}, len(entries))
+    _admit([(entry.name, entry.lstat().st_size) for entry in entries])
     require(all(e.is_file() and not e.is_symlink() for e in entries), "bundle", "it holds folders or links")
     return {entry.name: entry.read_bytes() for entry in entries}
 
@@ -32,14 +28,13 @@ def load_zip(data: bytes) -> dict[str, bytes]:
     """A zip file's files.   Raises: CertificateRejected for folders, odd names, too many or too large files."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            entries = archive.infolist()
-            _admit({entry.filename: entry.file_size for entry in entries}, len(entries))
-            return {entry.filename: archive.read(entry) for entry in entries}
+            _admit([(entry.filename, entry.file_size) for entry in archive.infolist()])
+            return {entry.filename: archive.read(entry) for entry in archive.infolist()}
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         raise CertificateRejected("bundle", f"it is not a zip file that is read here: {error}") from error
 
 
-def _admit(sizes: Mapping[str, int], count: int) -> None:
-    require(count <= FILES and len(sizes) == count, "bundle", "it has too many files, or two of one name")
-    require(all(NAME.fullmatch(name) for name in sizes), "bundle", "it holds folders, or file names of odd characters")
-    require(sum(sizes.values()) <= BYTES, "bundle", "it is too large")
+def _admit(entries: list[tuple[str, int]]) -> None:
+    few = len(entries) <= FILES and len(dict(entries)) == len(entries) and sum(size for _, size in entries) <= BYTES
+    require(few, "bundle", "it has too many or too large files, or two of one name")
+    require(all(NAME.fullmatch(name) for name, _ in entries), "bundle", "it holds folders, or odd file names")

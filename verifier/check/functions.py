@@ -8,22 +8,16 @@ minus p is extreme at a breakpoint, so for EVERY slope a
 The slope is a free choice; only the intercept is proved.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations, pairwise
-from typing import TypeAlias
 
 import numpy as np
 
 from provenn.verifier.check.rounding import Array, down, up
 
-GRID = 64
-"""Cells of the interpolation of a smooth function."""
-
-LIBM = 2.0**-48
-"""Assumed absolute error of numpy's tanh and of 1 / (1 + exp(-z)): 16 ulp of 1 (measured: below 2)."""
+GRID, LIBM = 64, 2.0**-48
+"""Cells of a smooth function's interpolation; assumed error of np.tanh and sigmoid: 16 ulp of 1 (measured: below 2)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +56,7 @@ class Enclosure:
         return slope, intercept
 
 
-Function: TypeAlias = Callable[[Array, Array], Enclosure]
+Function = Callable[[Array, Array], Enclosure]
 """(lower, upper), each [n] -> (1a)."""
 
 
@@ -74,7 +68,7 @@ def piecewise_linear(kinks: tuple[float, ...], value: Callable[[Array], Array]) 
         values = [value(z) for z in points]
         radius = 2.0**-52 * np.maximum.reduce([np.abs(p) for p in values]) + 2.0**-1000
         ends = combinations(zip(points, values, strict=True), 2)
-        return Enclosure(points, values, radius, [secant(*start, *end) for start, end in ends])
+        return Enclosure(points, values, radius, [_secant(*start, *end) for start, end in ends])
 
     return enclosure
 
@@ -87,21 +81,19 @@ def smooth(value: Callable[[Array], Array], derivative: Callable[[Array], Array]
         points = [lower, *inner, upper]
         values = [value(z) for z in points]
         widest = up(np.maximum.reduce([b - a for a, b in pairwise(points)]))
-        radius = up(curvature * widest * widest / 8 * (1 + 2.0**-40) + LIBM)
-        chord = secant(lower, values[0], upper, values[-1])
+        radius = curvature * widest * widest / 8 * (1 + 2.0**-40) + 2 * LIBM
+        chord = _secant(lower, values[0], upper, values[-1])
         return Enclosure(points, values, radius, [chord, *(derivative(z) for z in points[:: GRID // 16])])
 
     return enclosure
 
 
-def secant(z: Array, p: Array, y: Array, q: Array) -> Array:
+def _secant(z: Array, p: Array, y: Array, q: Array) -> Array:
     """Slope from (z, p) to (y, q), rounded; 0 where y = z."""
-    run = y - z
-    return np.divide(q - p, run, out=np.zeros_like(run), where=run > 0)
+    return np.divide(q - p, y - z, out=np.zeros_like(z), where=y > z)
 
 
-def sigmoid(z: Array) -> Array:
-    """1 / (1 + exp(-z))."""
+def _sigmoid(z: Array) -> Array:
     return np.asarray(1 / (1 + np.exp(-z)))
 
 
@@ -116,7 +108,5 @@ def clip(low: float, high: float) -> Function:
 
 
 RELU = piecewise_linear((0.0,), lambda z: np.maximum(z, 0.0))
-TANH = smooth(np.tanh, lambda z: 1 - np.tanh(z) ** 2, 0.77)
-"""max |tanh''| = 4 / (3 sqrt 3) < 0.76981."""
-SIGMOID = smooth(sigmoid, lambda z: sigmoid(z) * (1 - sigmoid(z)), 0.0963)
-"""max |sigmoid''| = 1 / (6 sqrt 3) < 0.096226."""
+TANH = smooth(np.tanh, lambda z: 1 - np.tanh(z) ** 2, 0.77)  # max |tanh''| = 4 / (3 sqrt 3) < 0.76981
+SIGMOID = smooth(_sigmoid, lambda z: _sigmoid(z) * (1 - _sigmoid(z)), 0.0963)  # 1 / (6 sqrt 3) < 0.096226

@@ -1,11 +1,17 @@
-"""What a certificate states: `manifest.json`, canonical JSON with known keys and without floats, sealed by a digest."""
+"""The two files of a certificate itself: `manifest.json`, what it states, and the payload, its numbers.
 
-from __future__ import annotations
+The manifest is canonical JSON with known keys and without floats, sealed by its digest. The payload is a safetensors
+file: 8 bytes of length, a JSON header, raw little-endian data.
+"""
 
 import hashlib
 import json
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from provenn.verifier.check.rejected import CertificateRejected, require
 
@@ -13,14 +19,15 @@ FORMAT = "provenn-certificate/1"
 CONTENT = {"format": str, "semantics": str, "verdict": str, "model": dict, "specification": dict, "payload": dict}
 CONTENT |= {"claims": list, "produced_by": dict, "statistics": dict}
 PARTS = {"model": {"sha256_file": str}, "payload": {"file": str, "sha256": str}}
-PARTS["specification"] = {"file": str, "form": str, "sha256_file": str}
+PARTS |= {"specification": {"file": str, "form": str, "sha256_file": str}}
 CLAIM = {"id": int, "kind": str, "case": int, "method": str, "uses": list, "slopes": dict}
-KINDS = {
-    "interval": {**CLAIM, "node": str, "lower": str, "upper": str},
-    "margin": {**CLAIM, "clause": int, "row": int, "above": str},
-}
-"""Keys and types. interval: the value called `node` lies in [lower, upper] (payload entries) over the inputs of `case`;
-margin: row `row` of clause `clause` has a margin > above. slopes: name of a ReLU step -> payload entry."""
+KINDS = {"interval": CLAIM | {"node": str, "lower": str, "upper": str}}
+KINDS |= {"margin": CLAIM | {"clause": int, "row": int, "above": str}}
+"""Keys and types. interval: the value `node` lies in [lower, upper] (payload entries) over the inputs of `case`;
+margin: row `row` of clause `clause` has a margin > above. slopes: name of a ReLU step -> payload entry (optional)."""
+
+TYPES = {"F32": "<f4", "F64": "<f8", "U8": "u1"}
+Tensors = Mapping[str, NDArray[Any]]
 
 
 def canonical(value: Any) -> bytes:
@@ -39,46 +46,76 @@ def sealed(content: Mapping[str, Any]) -> bytes:
     return canonical({**content, "sha256": hashlib.sha256(canonical(dict(content))).hexdigest()})
 
 
-def read_manifest(data: bytes) -> dict[str, Any]:
-    """Its content.   Raises: CertificateRejected for anything but a canonical, sealed manifest with known keys."""
+def parsed(what: str, data: bytes, number: Any) -> dict[str, Any]:
+    """An object in JSON, `number` reading what is no integer.   Raises: CertificateRejected if it is broken."""
     try:
-        content = json.loads(data, parse_float=_no_float, parse_constant=_no_float)
-        require(isinstance(content, dict), "manifest", "it is not an object")
-        seal = content.pop("sha256", None)
-        same = sealed(content) == data
+        content = json.loads(data, parse_float=number, parse_constant=number, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
-        raise CertificateRejected("manifest", f"it is not JSON: {error}") from error
-    require(same, "manifest", f"it was changed: it is not the canonical form of the content with sha256 {seal}")
-    require(content.get("format") == FORMAT, "manifest", f"format {content.get('format')!r} is not {FORMAT}")
-    _typed(content, CONTENT, "manifest")
-    for name, keys in PARTS.items():
-        _typed(content[name], keys, name)
-    require(content["semantics"] == "real" and content["verdict"] == "verified", "manifest", "semantics or verdict")
-    for position, claim in enumerate(content["claims"]):
-        known = isinstance(claim, dict) and claim.get("kind") in KINDS and claim.get("id") == position
-        require(known, position, "its kind is not understood, or the ids are not 0, 1, 2, ..")
-        _typed({"slopes": {}, **claim}, KINDS[claim["kind"]], position)
-        require(claim["method"] in ("interval", "crown"), position, f"method {claim['method']!r} is not understood")
-        require(claim["method"] == "crown" or "slopes" not in claim, position, "only method crown has slopes")
-    return content
+        raise CertificateRejected(what, f"it is not JSON: {error}") from error
+    require(isinstance(content, dict), what, "it is not a JSON object")
+    return dict(content)
 
 
-def threshold(claim: Mapping[str, Any]) -> float:
-    """`above` of a margin claim, a float >= 0 as float.hex() writes it."""
-    try:
-        value = float.fromhex(claim["above"])
-    except (ValueError, OverflowError):
-        value = -1.0
-    require(0 <= value < float("inf") and value.hex() == claim["above"], claim["id"], "above: it is not a number >= 0")
-    return value
-
-
-def _typed(content: Mapping[str, Any], keys: Mapping[str, type], where: int | str) -> None:
-    different = sorted(content.keys() ^ keys.keys())
-    require(not different, where, f"keys unknown or missing: {', '.join(different)}")
-    wrong = [name for name, kind in keys.items() if type(content[name]) is not kind]
-    require(not wrong, where, f"{', '.join(wrong)}: not of the right type")
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(dict(pairs)) != len(pairs):
+        raise ValueError("a key is given twice")
+    return dict(pairs)
 
 
 def _no_float(text: str) -> None:
     raise ValueError(f"the number {text[:40]} is not an integer")
+
+
+def read_manifest(data: bytes) -> dict[str, Any]:
+    """Its content.   Raises: CertificateRejected for anything but a canonical, sealed manifest with known keys."""
+    content = parsed("manifest", data, _no_float)
+    seal = content.pop("sha256", None)
+    try:
+        same = sealed(content) == data
+    except UnicodeEncodeError as error:
+        raise CertificateRejected("manifest", f"it has no canonical form: {error}") from error
+    require(same, "manifest", f"it was changed: it is not the canonical form of the content with sha256 {seal}")
+    require(content.get("format") == FORMAT, "manifest", f"format {content.get('format')!r} is not {FORMAT}")
+    _typed(content, CONTENT, "manifest")
+    require(content["semantics"] == "real" and content["verdict"] == "verified", "manifest", "semantics or verdict")
+    for name, keys in PARTS.items():
+        _typed(content[name], keys, name)
+    for position, claim in enumerate(content["claims"]):
+        known = isinstance(claim, dict) and claim.get("kind") in ("interval", "margin") and claim.get("id") == position
+        require(known, position, "its kind is not understood, or the ids are not 0, 1, 2, ..")
+        slopes = claim.setdefault("slopes", {})
+        _typed(claim, KINDS[claim["kind"]], position)
+        known = claim["method"] == "crown" or (claim["method"] == "interval" and not slopes)
+        require(known, position, f"method {claim['method']!r} is not understood")
+        require(all(isinstance(name, str) for name in slopes.values()), position, "slopes must name payload entries")
+    return content
+
+
+def _typed(content: Mapping[str, Any], keys: Mapping[str, type], where: int | str) -> None:
+    different = sorted(content.keys() ^ keys.keys()) or [k for k, kind in keys.items() if type(content[k]) is not kind]
+    require(not different, where, f"keys unknown, missing or of the wrong type: {', '.join(different)}")
+
+
+def read_payload(data: bytes) -> Tensors:
+    """Name -> array [n]. The arrays must cover the data exactly, without overlaps or holes.
+
+    Raises: CertificateRejected for anything else, unknown types, or numbers that are not finite.
+    """
+    length = int.from_bytes(data[:8], "little")
+    require(len(data) >= 8 + length, "payload", "its header is truncated")
+    body, tensors, spans = data[8 + length :], {}, [(0, 0)]
+    for name, entry in parsed("payload", data[8 : 8 + length], _no_float).items():
+        known = isinstance(entry, dict) and entry.keys() == {"dtype", "shape", "data_offsets"}
+        require(known and str(entry["dtype"]) in TYPES, "payload", f"{name}: it is not of type {', '.join(TYPES)}")
+        kind, shape, offsets = np.dtype(TYPES[str(entry["dtype"])]), entry["shape"], entry["data_offsets"]
+        whole = all(isinstance(part, list) and all(type(n) is int for n in part) for part in (shape, offsets))
+        require(whole and len(shape) == 1 and len(offsets) == 2, "payload", f"{name}: its shape or offsets are no such")
+        count, start, end = *shape, *offsets
+        fits = 0 <= start <= end <= len(body) and end - start == count * kind.itemsize
+        require(fits, "payload", f"{name}: its shape or offsets are out of range")
+        tensors[name] = np.frombuffer(body[start:end], kind)
+        require(np.isfinite(tensors[name]).all(), "payload", f"{name}: a number is not finite")
+        spans.append((start, end))
+    covered = all(a[1] == b[0] for a, b in pairwise([*sorted(spans), (len(body), len(body))]))
+    require(covered, "payload", "its tensors overlap or leave holes")
+    return tensors

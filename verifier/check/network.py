@@ -3,8 +3,6 @@
 Every number is the exact real value of the file's float. A step's vector holds an ONNX tensor's entries in C order.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeAlias
@@ -17,12 +15,12 @@ from provenn.verifier.check.functions import Function
 from provenn.verifier.check.rounding import Array
 
 Matrix: TypeAlias = "Array | scipy.sparse.csr_array"
-Index: TypeAlias = NDArray[np.int64]
+Index = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One value: its name in the file, its length, the earlier steps it reads. Step 0, of no other class, is the input."""
+    """One value: its name in the file, its length, the earlier steps it reads. Step 0 is the input."""
 
     name: str
     length: int
@@ -31,10 +29,7 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class Affine(Step):
-    """y = W x + b, W_ij within 8 u |W_ij| of `matrix` [length, n], b within 8 u bias_size of `bias`; bias_size >= |bias|.
-
-    Both are exact where the file's own numbers are used.
-    """
+    """y = W x + b, W [length, n] within 8 u |W| of `matrix`, b within 8 u bias_size of `bias`; bias_size >= |bias|."""
 
     matrix: Matrix
     bias: Array
@@ -73,16 +68,6 @@ class Network:
     input_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
     sha256: str
-
-    @property
-    def inputs(self) -> int:
-        """Number of input coordinates."""
-        return self.steps[0].length
-
-    @property
-    def outputs(self) -> int:
-        """Number of output coordinates."""
-        return self.steps[-1].length
 
     @cached_property
     def bounded(self) -> dict[str, int]:

@@ -6,7 +6,7 @@ import hashlib
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from provenn.verifier.check.network import Network, Step, pruned
 from provenn.verifier.check.network_ops import OPERATORS, Operators

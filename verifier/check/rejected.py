@@ -1,7 +1,5 @@
 """The kernel's only negative answer."""
 
-from __future__ import annotations
-
 
 class CertificateRejected(Exception):
     """The certificate proves nothing: `claim` is the id or the part of the bundle that failed, `reason` says why."""

@@ -1,22 +1,20 @@
 """Rigorous bounds: intervals forward, rows of linear coefficients backward.
 
 A row C is pulled from a step back to the input. With A_t the coefficients of step t's value v_t, every step obeys
-    A_t v_t >= sum over its sources x of B_x v_x + k,      exactly, in real arithmetic:                               (2)
+    A_t v_t >= sum over its sources x of B_x v_x + k,      exactly, in real arithmetic:                              (2)
 affine: B = A W, k = A b; stack: B are the parts of A; nonlinear: the lines proved for each neuron (functions.py),
 B = A^+ slope_below + A^- slope_above and k likewise. So C v >= A_0 v_0 + sum of k, and A_0 v_0 is smallest at a corner
 of the box. Any slopes are sound.
 
 Rounding. B is computed as nu, |nu - B| <= gamma |A_t| |W|, and it multiplies x, |x| <= m (its interval):
-    |(nu - B) x| <= gamma |A_t| (|W| m),       and for k:  gamma |A_t| |b|                                            (3)
+    |(nu - B) x| <= gamma |A_t| (|W| m),       and for k:  gamma |A_t| |b|                                           (3)
 so ONE vector per step, network and box carries all errors: size_t = |W| m + |b| (affine), |slope| m + |intercept|
 (nonlinear), m (where two pulled coefficients are added; the input). Per row
-    E = unit(N) T + UNDERFLOW (1 + sum of m),   T = sum_t |A_t| size_t.                                               (4)
+    E = unit(N) T + UNDERFLOW (1 + sum of m),   T = sum_t |A_t| size_t.                                              (4)
 N = 2 n + 4 K + 64 for vectors of length n and K steps: a number passes at most n roundings in its product, 8 from
 coefficients known to 8 u, one a step in the running sum and a few at the end; T, size and m add n + K more.
 NaN and infinities are never hidden: they end in a bound that is NaN or -inf, which proves nothing.
 """
-
-from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -41,7 +39,7 @@ class Box:
 
     @property
     def largest(self) -> Array:
-        """M >= |v|."""
+        """The largest |v|."""
         return np.maximum(np.abs(self.lower), np.abs(self.upper))
 
 
@@ -53,28 +51,21 @@ class Ball:
     radius: float
     norm: int
 
-    def smallest(self, rows: Array) -> tuple[Array, Array]:
-        """Min of A x = A c - radius |A|_dual, as computed, and the sum of absolute values behind it: [r], [r].
+    def smallest(self, a: Array) -> tuple[Array, Array]:
+        """Min of a x = a c - radius |a|_dual, as computed, and the sum of absolute values behind it: [r], [r].
 
-        Squares that underflow lose less than 2^-500 of the norm.
+        The dual norm of 1 is the largest entry; of 2 it is 2, whose squares lose less than 2^-500 to underflow.
         """
-        if self.norm == 1:
-            dual = np.abs(rows).max(axis=1)
-        else:
-            dual = np.sqrt(np.einsum("rn,rn->r", rows, rows)) + 2.0**-500
+        dual = np.abs(a).max(axis=1) if self.norm == 1 else np.sqrt(np.einsum("rn,rn->r", a, a)) + 2.0**-500
         reach = dual * self.radius
-        return rows @ self.centre - reach, np.abs(rows) @ (np.abs(self.centre) + 2.0**-1000) + reach
+        return a @ self.centre - reach, np.abs(a) @ (np.abs(self.centre) + 2.0**-1000) + reach
 
 
 @dataclass(frozen=True, eq=False)
 class Lines:
-    """(2) for a nonlinear step: A -> A^+ slope_below + A^- slope_above; matrices [step, source] or diagonals [step].
+    """(2) for a nonlinear step: slopes, diagonals [n] or matrices [n, source] (None: 0); intercepts, size of (3) [n]."""
 
-    below, above: the intercepts [step]; size of (3) [step].
-    """
-
-    slope_below: Matrix
-    slope_above: Matrix
+    slopes: tuple[Matrix, Matrix] | None
     below: Array
     above: Array
     size: Array
@@ -113,26 +104,25 @@ class Bounds:
         return self.boxes[index]
 
     def _interval(self, step: Step, boxes: list[Box]) -> Box:
-        """The step's range over boxes of its sources, rounded outward."""
+        """The step's range over boxes of its sources, rounded outward.
+
+        Affine: W c + b -/+ |W| r with the box within [c - r, c + r]; errors gamma (|W| |c| + |b|) and 8 u |W| r.
+        """
+        lower, upper = boxes[0].lower, boxes[0].upper
         if isinstance(step, Affine):
-            return self._affine_interval(step, boxes[0])
+            centre = 0.5 * lower + 0.5 * upper
+            radius = up(np.maximum(upper - centre, centre - lower))
+            reach = step.magnitude @ (radius + self._unit * (np.abs(centre) + radius) + 2.0**-1000)
+            reach = up((reach + self._unit * step.bias_size) * (1 + 2 * self._unit) + UNDERFLOW)
+            value = step.matrix @ centre + step.bias
+            return Box(down(value - reach), up(value + reach))
         if isinstance(step, Stack):
             return Box(np.concatenate([b.lower for b in boxes]), np.concatenate([b.upper for b in boxes]))
         if isinstance(step, Elementwise):
-            return Box(*step.function(boxes[0].lower, boxes[0].upper).range())
+            return Box(*step.function(lower, upper).range())
         if isinstance(step, MaxPool):
-            lower, upper = _windows(step, boxes[0])
-            return Box(lower.max(axis=1), upper.max(axis=1))
+            return Box(*(bound.max(axis=1) for bound in _windows(step, boxes[0])))
         raise CertificateRejected("model", f"step {step.name} has no interval rule")
-
-    def _affine_interval(self, step: Affine, box: Box) -> Box:
-        """W c + b -/+ |W| r with the box within [c - r, c + r]; errors: gamma (|W| |c| + |b|), and 8 u |W| r."""
-        centre = 0.5 * box.lower + 0.5 * box.upper
-        radius = up(np.maximum(box.upper - centre, centre - box.lower))
-        reach = step.magnitude @ (radius + self._unit * (np.abs(centre) + radius) + 2.0**-1000)
-        reach = up((reach + self._unit * step.bias_size) * (1 + 2 * self._unit) + UNDERFLOW)
-        value = step.matrix @ centre + step.bias
-        return Box(down(value - reach), up(value + reach))
 
     def _size(self, index: int, step: Affine) -> Array:
         """|W| m + |b|: [n]. The added constant covers the underflow of the products."""
@@ -141,46 +131,47 @@ class Bounds:
             self._sizes[index] = reach + step.bias_size + 2.0**-1000
         return self._sizes[index]
 
-    def lines(self, index: int, constant: bool) -> Lines:
+    def _linear(self, index: int, constant: bool) -> Lines:
         """(2) for a nonlinear step; where `constant`, its range only."""
-        step = self.network.steps[index]
-        box = self.box(step.sources[0])
-        if constant:
-            whole = self.box(index)
-            return Lines(np.zeros(0), np.zeros(0), whole.lower, whole.upper, whole.largest)
-        if isinstance(step, MaxPool):
-            return _pooled(step, box)
-        require(isinstance(step, Elementwise), "model", f"step {step.name} has no linear rule")
-        enclosure = step.function(box.lower, box.upper)  # type: ignore[attr-defined]
+        if (index, constant) not in self._lines:
+            step = self.network.steps[index]
+            if constant:
+                whole = self.box(index)
+                lines = Lines(None, whole.lower, whole.upper, whole.largest)
+            else:
+                box = self.box(step.sources[0])
+                lines = _pooled(step, box) if isinstance(step, MaxPool) else self._enclosed(step, box)
+            self._lines[index, constant] = lines
+        return self._lines[index, constant]
+
+    def _enclosed(self, step: Step, box: Box) -> Lines:
+        if not isinstance(step, Elementwise):
+            raise CertificateRejected("model", f"step {step.name} has no linear rule")
+        enclosure = step.function(box.lower, box.upper)
         (below, low), (above, high) = enclosure.line(1), enclosure.line(-1)
         if step.name in self._slopes:
             below = np.where((box.lower < 0) & (box.upper > 0), self._slopes[step.name], below)
             low = enclosure.intercept(below, 1)
         size = np.maximum(np.abs(below), np.abs(above)) * box.largest + np.maximum(np.abs(low), np.abs(high))
-        return Lines(below, above, low, high, size + 2.0**-1000)
+        return Lines((below, above), low, high, size + 2.0**-1000)
 
-    def lower_bounds(self, index: int, rows: Array, constant: bool = False) -> Array:
+    def neuron_bounds(self, index: int, neurons: Index, sign: int) -> Array:
+        """Proved lower bounds of v_j (sign 1) or -v_j (sign -1) for some neurons j of a step: [r] -> [r]."""
+        shape = (len(neurons), self.network.steps[index].length)
+        entries = (np.full(len(neurons), float(sign)), (np.arange(len(neurons)), neurons))
+        return self.lower_bounds(index, scipy.sparse.csr_array(entries, shape))
+
+    def lower_bounds(self, index: int, rows: Matrix, constant: bool = False) -> Array:
         """Proved lower bounds of rows v over the region, v the value of step `index`: [r, n] -> [r].
 
         rows are exact floats. constant: of nonlinear steps only the range is used (method "interval").
         """
-        chunk = self._chunk(index)
-        parts = [self._pulled(index, rows[i : i + chunk], constant) for i in range(0, len(rows), chunk)]
-        return np.concatenate(parts) if parts else np.zeros(0)
-
-    def neuron_bounds(self, index: int, neurons: Index, sign: int) -> Array:
-        """Proved lower bounds of v_j (sign 1) or -v_j (sign -1) for some neurons j of a step: [r] -> [r]."""
+        chunk = max(1, CHUNK_BYTES // (8 * max(step.length for step in self.network.steps[: index + 1])))
         parts = [np.zeros(0)]
-        for start in range(0, len(neurons), self._chunk(index)):
-            some = neurons[start : start + self._chunk(index)]
-            rows = np.zeros((len(some), self.network.steps[index].length))
-            rows[np.arange(len(some)), some] = sign
-            parts.append(self._pulled(index, rows, False))
+        for start in range(0, rows.shape[0], chunk):
+            some = rows[start : start + chunk]
+            parts.append(self._pulled(index, some.toarray() if scipy.sparse.issparse(some) else some, constant))
         return np.concatenate(parts)
-
-    def _chunk(self, index: int) -> int:
-        """Rows at a time."""
-        return max(1, CHUNK_BYTES // (8 * max(step.length for step in self.network.steps[: index + 1])))
 
     def _pulled(self, index: int, rows: Array, constant: bool) -> Array:
         """(2) to (4) for one chunk of rows."""
@@ -198,18 +189,18 @@ class Bounds:
                 ends = np.cumsum([self.network.steps[source].length for source in step.sources])
                 pulled = np.split(a, ends[:-1], axis=1)
             else:
-                line = self._lines[i, constant] = self._lines.get((i, constant)) or self.lines(i, constant)
-                positive, negative = np.maximum(a, 0.0), np.minimum(a, 0.0)
+                line, positive, negative = self._linear(i, constant), np.maximum(a, 0.0), np.minimum(a, 0.0)
                 total += positive @ line.below + negative @ line.above
                 terms += np.abs(a) @ line.size
-                pulled = [] if constant else [_times(positive, line.slope_below) + _times(negative, line.slope_above)]
+                pulled = [_times(positive, line.slopes[0]) + _times(negative, line.slopes[1])] if line.slopes else []
             for source, new in zip(step.sources, pulled, strict=not constant):
                 largest += self.box(source).largest.sum()
                 if source in coefficients:  # |fl(a + b) - (a + b)| <= u |fl(a + b)|, times m
                     new = coefficients[source] + new
                     terms += np.abs(new) @ self.box(source).largest
                 coefficients[source] = new
-        return self._concretized(coefficients.get(0, np.zeros((len(rows), self.network.inputs))), total, terms, largest)
+        first = coefficients.get(0, np.zeros((len(rows), self.network.steps[0].length)))
+        return self._concretized(first, total, terms, largest)
 
     def _concretized(self, a: Array, total: Array, terms: Array, largest: float) -> Array:
         """Sum of constants + min of A_0 v_0 - E, rounded down: the better of the box's and the ball's."""
@@ -217,11 +208,12 @@ class Bounds:
         corner = np.maximum(a, 0.0) @ box.lower + np.minimum(a, 0.0) @ box.upper
         minima = [(corner, np.abs(a) @ box.largest), *([self.ball.smallest(a)] if self.ball else [])]
         tiny = 2 * UNDERFLOW * (1 + largest)
-        return np.maximum.reduce([down(down(total + m) - up(self._unit * (terms + s) + tiny)) for m, s in minima])
+        bounds = [down(down(total + m) - up(self._unit * (terms + size) + tiny)) for m, size in minima]
+        return np.asarray(np.maximum.reduce(bounds))
 
 
 def _times(rows: Array, factor: Matrix) -> Array:
-    return rows @ factor if scipy.sparse.issparse(factor) else rows * factor
+    return np.asarray(rows @ factor if scipy.sparse.issparse(factor) else rows * factor)
 
 
 def _windows(step: MaxPool, box: Box) -> tuple[Array, Array]:
@@ -231,8 +223,9 @@ def _windows(step: MaxPool, box: Box) -> tuple[Array, Array]:
 
 
 def _pooled(step: MaxPool, box: Box) -> Lines:
-    """Below: max(x) >= x_i for any i, here the one with the largest lower bound. Above: max(x) = x_i where that lower
-    bound is at least all other upper bounds, else max(x) <= the largest upper bound.
+    """Below: max(x) >= x_i for any i, here the one with the largest lower bound.
+
+    Above: max(x) = x_i where that bound is at least all other upper bounds, else max(x) <= the largest upper bound.
     """
     lower, upper = _windows(step, box)
     best, each = lower.argmax(axis=1), np.arange(step.length)
@@ -240,7 +233,7 @@ def _pooled(step: MaxPool, box: Box) -> Lines:
     others[each, best] = -np.inf
     dominates = lower[each, best] >= others.max(axis=1)
     chosen, shape = step.windows[each, best], (step.length, len(box.lower))
-    below = scipy.sparse.csr_array((np.ones(step.length), (each, chosen)), shape)
-    above = scipy.sparse.csr_array((dominates.astype(np.float64), (each, chosen)), shape)
+    one, same = np.ones(step.length), dominates.astype(np.float64)
+    slopes = tuple(scipy.sparse.csr_array((entries, (each, chosen)), shape) for entries in (one, same))
     ceiling = np.where(dominates, 0.0, upper.max(axis=1))
-    return Lines(below, above, np.zeros(step.length), ceiling, 2 * box.largest[chosen] + np.abs(ceiling))
+    return Lines((slopes[0], slopes[1]), np.zeros(step.length), ceiling, 2 * box.largest[chosen] + np.abs(ceiling))

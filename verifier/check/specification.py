@@ -1,12 +1,9 @@
-"""What is to be proved, read from the file in the bundle with exact rationals: provenn-specification/1 (JSON).
+"""What is to be proved, read from the bundle's file with exact rationals: two forms, one normal form.
 
-A case is a set of inputs and clauses; a clause {y : C y >= d} is closed and unsafe. It is excluded over the inputs
-when for some row i the margin, the minimum of d_i - C_i y, is above 0. VNN-LIB: vnnlib_text.
+A clause {y : C y >= d} is closed and unsafe. It is excluded over a case's inputs when for some row i the margin, the
+minimum of d_i - C_i y, is above 0.
 """
 
-from __future__ import annotations
-
-import json
 import re
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,16 +11,24 @@ from typing import Any
 
 import numpy as np
 
-from provenn.verifier.check.payload import unique
-from provenn.verifier.check.rejected import CertificateRejected, require
-from provenn.verifier.check.rounding import float_above, float_below
+from provenn.verifier.check.manifest import parsed
+from provenn.verifier.check.rejected import require
+from provenn.verifier.check.rounding import float_below
 from provenn.verifier.check.rows import Ball, Box
 
 Vector = tuple[Fraction, ...]
 
-DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?", re.ASCII)
-RATIONAL = re.compile(r"-?[0-9]+/[0-9]*[1-9][0-9]*", re.ASCII)
-HEXADECIMAL = re.compile(r"-?0x[01]\.?[0-9a-f]*p[+-]?[0-9]{1,4}", re.ASCII)
+DECIMAL = re.compile(r"[+-]?([0-9]{1,400}\.?[0-9]{0,400}|\.[0-9]{1,400})([eE][+-]?[0-9]{1,3})?|")
+RATIONAL = re.compile(r"-?[0-9]{1,400}/0*[1-9][0-9]{0,400}")
+HEXADECIMAL = re.compile(r"(-?)0x([01])(?:\.([0-9a-f]{0,13}))?p([+-]?[0-9]{1,4})")
+
+DEPTH, DISJUNCTS, ATOMS = 64, 100_000, 10_000_000
+"""Limits of VNN-LIB: of nesting, of disjuncts, of constraints in all disjuncts together."""
+
+Linear = dict[str, Fraction]
+"""Coefficient of each variable; "" stands for the constant. An atom is a Linear that is to be >= 0."""
+Limits = dict[tuple[int, int], Fraction]
+"""Bounds by (input, 1 lower or -1 upper)."""
 
 
 @dataclass(frozen=True)
@@ -45,93 +50,205 @@ class Case:
 
     def region(self) -> tuple[Box, Ball | None]:
         """The inputs in float64, rounded outward (the ball's centre down: Ball allows for it)."""
-        box = Box(np.array([float_below(x) for x in self.lower]), np.array([float_above(x) for x in self.upper]))
+        lower, upper = ([float_below(s * x) for x in side] for s, side in ((1, self.lower), (-1, self.upper)))
+        box = Box(np.array(lower), -np.array(upper))
         if self.ball is None:
             return box, None
-        centre, radius, norm = self.ball
-        return box, Ball(np.array([-float_above(-c) for c in centre]), float_above(radius), norm)
+        return box, Ball(np.array([float_below(c) for c in self.ball[0]]), -float_below(-self.ball[1]), self.ball[2])
 
 
 def number(text: str) -> Fraction:
     """A decimal, rational or hexadecimal float, exactly.   Raises: CertificateRejected for anything else."""
-    if (len(text) <= 1000 and DECIMAL.fullmatch(text)) or RATIONAL.fullmatch(text):
-        return Fraction(text)
-    if HEXADECIMAL.fullmatch(text):
-        try:
-            return Fraction(float.fromhex(text))
-        except OverflowError:
-            pass
-    raise CertificateRejected("specification", f"{text[:40]!r} is not a number that is read here")
+    if match := HEXADECIMAL.fullmatch(text):
+        sign, whole, part, exponent = match.groups(default="")
+        return int(f"{sign}{whole}{part}", 16) * Fraction(2) ** (int(exponent) - 4 * len(part))
+    known = text and (DECIMAL.fullmatch(text) or RATIONAL.fullmatch(text))
+    require(known, "specification", f"{text[:40]!r} is not a number that is read here")
+    return Fraction(text)
 
 
 def read_json(text: bytes) -> tuple[Case, ...]:
     """The cases of a provenn-specification/1.   Raises: CertificateRejected for anything not understood."""
-    try:
-        data = json.loads(text, parse_float=number, parse_int=number, parse_constant=number, object_pairs_hook=unique)
-    except (ValueError, RecursionError) as error:
-        raise CertificateRejected("specification", f"it is not JSON: {error}") from error
-    require(isinstance(data, dict) and data.pop("format", None) == "provenn-specification/1", "specification", "format")
-    kind = data.pop("kind", None)
+    content = parsed("specification", text, number)
+    form, kind = content.pop("format", None), content.pop("kind", None)
+    require(form == "provenn-specification/1", "specification", f"format {form!r} is not understood")
     if kind == "robustness":
-        return (_robustness(data),)
-    if kind == "box":
-        return (_box(data),)
-    require(kind == "cases", "specification", f"kind {kind!r} is not understood")
-    listed = _only(data, "cases")[0]
-    require(isinstance(listed, list) and listed, "specification", "it has no cases")
-    return tuple(_box(case) for case in listed)
+        return (_robustness(content),)
+    require(kind in ("box", "cases"), "specification", f"kind {kind!r} is not understood")
+    return tuple(_box(case) for case in ([content] if kind == "box" else _list(*_only(content, "cases"))))
 
 
-def _only(data: Any, *names: str) -> list[Any]:
+def _only(content: Any, *names: str) -> list[Any]:
     """The values of these keys (None where absent), and no others."""
-    require(
-        isinstance(data, dict) and data.keys() <= set(names), "specification", f"it may have {', '.join(names)} only"
-    )
-    return [data.get(name) for name in names]
+    known = isinstance(content, dict) and content.keys() <= set(names)
+    require(known, "specification", f"an object may have {', '.join(names)} only")
+    return [content.get(name) for name in names]
+
+
+def _list(value: Any) -> list[Any]:
+    require(isinstance(value, list) and value, "specification", "a list is missing or empty")
+    return list(value)
 
 
 def _rational(value: Any) -> Fraction:
-    require(isinstance(value, Fraction | str), "specification", "a number is missing")
-    return value if isinstance(value, Fraction) else number(value)
+    require(type(value) in (Fraction, int, str), "specification", "a number is missing")
+    return number(value) if isinstance(value, str) else Fraction(value)
 
 
 def _vector(value: Any) -> Vector:
-    require(isinstance(value, list) and value, "specification", "a list of numbers is missing")
-    return tuple(_rational(x) for x in value)
+    return tuple(_rational(x) for x in _list(value))
 
 
-def _count(value: Any, limit: int) -> int:
-    whole = isinstance(value, Fraction) and value.denominator == 1 and 0 <= value < limit
-    require(whole, "specification", f"an index or count is not a whole number below {limit}")
-    return int(value)
+def _box(content: Any) -> Case:
+    lower, upper, unsafe = _only(content, "lower", "upper", "unsafe")
+    pairs = [_only(clause, "C", "d") for clause in _list(unsafe)]
+    clauses = tuple(Clause(tuple(map(_vector, _list(matrix))), _vector(bound)) for matrix, bound in pairs)
+    return Case(_vector(lower), _vector(upper), clauses)
 
 
-def _box(data: Any) -> Case:
-    lower, upper, unsafe = _only(data, "lower", "upper", "unsafe")
-    require(isinstance(unsafe, list), "specification", "the unsafe sets are missing")
-    clauses = []
-    for clause in unsafe:
-        matrix, bound = _only(clause, "C", "d")
-        require(isinstance(matrix, list), "specification", "a clause has no rows")
-        clauses.append(Clause(tuple(_vector(row) for row in matrix), _vector(bound)))
-    return Case(_vector(lower), _vector(upper), tuple(clauses))
-
-
-def _robustness(data: Any) -> Case:
+def _robustness(content: Any) -> Case:
     """Box and ball of radius epsilon around the input, within the clip range; clauses y_j - y_label >= 0."""
     names = ("input", "label", "outputs", "target", "epsilon", "norm", "clip")
-    given, label, outputs, target, epsilon, norm, clip = _only(data, *names)
-    centre, radius, size = _vector(given), _rational(epsilon), _count(outputs, 2**20)
-    k, goal = _count(label, size), None if target is None else _count(target, size)
-    require(goal != k and radius >= 0, "specification", "the target is the label, or epsilon is negative")
-    require(norm in ("inf", "2", "1"), "specification", f"norm {norm!r} is not understood")
-    lower, upper = tuple(x - radius for x in centre), tuple(x + radius for x in centre)
-    if clip is not None:
-        limits = _vector(clip)
-        require(len(limits) == 2, "specification", "the clip range must have two ends")
-        lower, upper = tuple(max(x, limits[0]) for x in lower), tuple(min(x, limits[1]) for x in upper)
-    zero, one = Fraction(0), Fraction(1)
-    others = [j for j in range(size) if j != k and goal in (None, j)]
-    rows = [tuple(one if i == j else -one if i == k else zero for i in range(size)) for j in others]
-    clauses = tuple(Clause((row,), (zero,)) for row in rows)
+    given, label, outputs, target, epsilon, norm, clip = _only(content, *names)
+    centre, radius, norm = _vector(given), _rational(epsilon), norm or "inf"
+    label, outputs, goal = (_rational(0 if n is None else n) for n in (label, outputs, target))
+    whole = label.denominator == outputs.denominator == goal.denominator == 1 and outputs <= 2**20
+    inside = 0 <= label < outputs and (target is None or (0 <= goal < outputs and goal != label))
+    require(whole and inside, "specification", "label or target is out of range, or they are the same")
+    require(radius >= 0 and norm in ("inf", "2", "1"), "specification", "epsilon is negative, or the norm unknown")
+    limits = (min(centre) - radius, max(centre) + radius) if clip is None else _vector(clip)
+    require(len(limits) == 2, "specification", "the clip range must have two ends")
+    lower, upper = tuple(max(x - radius, limits[0]) for x in centre), tuple(min(x + radius, limits[1]) for x in centre)
+    others = [j for j in range(int(outputs)) if j != label and (target is None or j == goal)]
+    rows = [tuple(Fraction((i == j) - (i == label)) for i in range(int(outputs))) for j in others]
+    clauses = tuple(Clause((row,), (Fraction(0),)) for row in rows)
     return Case(lower, upper, clauses, None if norm == "inf" else (centre, radius, int(norm)))
+
+
+def read_vnnlib(text: bytes) -> tuple[Case, ...]:
+    """The cases of a VNN-LIB 1.0 file: assertions over X_i and Y_j in disjunctive normal form.
+
+    Strict inequalities are read as closed ones: the unsafe set grows. A disjunct is a box over X and rows over Y;
+    those of one box are the clauses of one case. Raises: CertificateRejected for anything not understood.
+    """
+    declared: set[str] = set()
+    common: list[Linear] = []
+    varying: list[list[Linear]] = [[]]
+    require(text.isascii(), "specification", "it is not ASCII text")
+    for command in _trees(re.sub(r";[^\n]*", "", text.decode("ascii"))):
+        shape = (command[0], len(command)) if isinstance(command, list) and command else None
+        require(
+            shape in (("declare-const", 3), ("assert", 2)), "specification", f"{str(command)[:40]} is not understood"
+        )
+        if shape == ("declare-const", 3):
+            name = str(command[1])
+            known = re.fullmatch(r"[XY]_(0|[1-9][0-9]{0,7})", name) and name not in declared and command[2] == "Real"
+            require(known, "specification", f"constant {name[:40]}")
+            declared.add(name)
+        else:
+            formula = _disjuncts(command[1], declared)
+            common += formula[0] if len(formula) == 1 else []
+            varying = _product(varying, formula) if len(formula) > 1 else varying
+    return _cases(declared, common, varying)
+
+
+def _trees(text: str) -> list[Any]:
+    """The parentheses as nested lists."""
+    stack: list[list[Any]] = [[]]
+    for token in re.findall(r"[()]|[^\s()]+", text):
+        if token == "(":
+            stack.append([])
+            require(len(stack) <= DEPTH, "specification", f"it is nested deeper than {DEPTH}")
+        else:
+            done = stack.pop() if token == ")" else token
+            require(stack, "specification", "a parenthesis is closed that was not opened")
+            stack[-1].append(done)
+    require(len(stack) == 1, "specification", "a parenthesis is not closed")
+    return stack[0]
+
+
+def _disjuncts(tree: Any, declared: set[str]) -> list[list[Linear]]:
+    """A formula in disjunctive normal form."""
+    require(isinstance(tree, list) and len(tree) > 1, "specification", f"{str(tree)[:40]} is not a formula")
+    if tree[0] == "or":
+        return [disjunct for part in tree[1:] for disjunct in _disjuncts(part, declared)]
+    if tree[0] == "and":
+        result: list[list[Linear]] = [[]]
+        for part in tree[1:]:
+            result = _product(result, _disjuncts(part, declared))
+        return result
+    known = tree[0] in ("<=", "<", ">=", ">") and len(tree) == 3
+    require(known, "specification", f"{str(tree[0])[:40]} is not understood")
+    left, right = _linear(tree[1], declared), _linear(tree[2], declared)
+    return [[_sum(left, right, -1) if tree[0] in (">=", ">") else _sum(right, left, -1)]]
+
+
+def _product(left: list[list[Linear]], right: list[list[Linear]]) -> list[list[Linear]]:
+    """(or left) and (or right)."""
+    atoms = len(right) * sum(map(len, left)) + len(left) * sum(map(len, right))
+    require(len(left) * len(right) <= DISJUNCTS and atoms <= ATOMS, "specification", "its normal form is too large")
+    return [a + b for a in left for b in right]
+
+
+def _linear(tree: Any, declared: set[str]) -> Linear:
+    """A linear term."""
+    if isinstance(tree, str):
+        return {tree: Fraction(1)} if tree in declared else {"": number(tree)}
+    require(len(tree) > 1 and tree[0] in ("+", "-", "*"), "specification", f"{str(tree)[:40]} is not a linear term")
+    first, *rest = (_linear(part, declared) for part in tree[1:])
+    if tree[0] == "-" and not rest:
+        return _sum({}, first, -1)
+    for term in rest:
+        if tree[0] == "*":
+            constant, other = (first, term) if first.keys() <= {""} else (term, first)
+            require(constant.keys() <= {""}, "specification", "a product of variables is not linear")
+            first = _sum({}, other, constant.get("", Fraction(0)))
+        else:
+            first = _sum(first, term, 1 if tree[0] == "+" else -1)
+    return first
+
+
+def _sum(left: Linear, right: Linear, factor: Fraction | int) -> Linear:
+    """Left + factor right, without zeros."""
+    total = left | {name: left.get(name, Fraction(0)) + factor * value for name, value in right.items()}
+    return {name: value for name, value in total.items() if value}
+
+
+def _cases(declared: set[str], common: list[Linear], varying: list[list[Linear]]) -> tuple[Case, ...]:
+    """Cases in the order in which their boxes first appear, without empty boxes."""
+    inputs, outputs = (sum(name[0] == letter for name in declared) for letter in "XY")
+    names = {f"X_{i}" for i in range(inputs)} | {f"Y_{j}" for j in range(outputs)}
+    require(inputs and outputs and names == declared, "specification", "X and Y must be declared without gaps")
+    limits, rows = _limits(common, {})
+    found: dict[tuple[tuple[int, ...], ...], tuple[Limits, list[Clause]]] = {}
+    for disjunct in varying:
+        tighter, more = _limits(disjunct, limits)
+        key = tuple(sorted((*side, x.numerator, x.denominator) for side, x in tighter.items()))
+        matrix = tuple(tuple(row.get(f"Y_{j}", Fraction(0)) for j in range(outputs)) for row in rows + more)
+        bound = tuple(-row.get("", Fraction(0)) for row in rows + more)
+        found.setdefault(key, (limits | tighter, []))[1].append(Clause(matrix, bound))
+    cases = []
+    for box, clauses in found.values():
+        require(len(box) == 2 * inputs, "specification", "an input has no lower or no upper bound")
+        lower, upper = (tuple(box[i, side] for i in range(inputs)) for side in (1, -1))
+        if all(low <= high for low, high in zip(lower, upper, strict=True)):
+            cases.append(Case(lower, upper, tuple(clauses)))
+    return tuple(cases)
+
+
+def _limits(atoms: list[Linear], known: Limits) -> tuple[Limits, list[Linear]]:
+    """Bounds that are tighter than the known ones, and the atoms over Y."""
+    limits: Limits = {}
+    rows = []
+    for atom in atoms:
+        variables = [name for name in atom if name]
+        if variables and all(name[0] == "Y" for name in variables):
+            rows.append(atom)
+            continue
+        require(len(variables) == 1, "specification", "a constraint is neither a bound of one input nor over outputs")
+        slope = atom[variables[0]]
+        side, limit = (int(variables[0][2:]), 1 if slope > 0 else -1), -atom.get("", Fraction(0)) / slope
+        old = limits.get(side, known.get(side))
+        if old is None or side[1] * limit > side[1] * old:
+            limits[side] = limit
+    return limits, rows

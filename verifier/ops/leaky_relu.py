@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from provenn.verifier.errors import InvalidModel
 from provenn.verifier.interval import Interval
 from provenn.verifier.ops.base import Elementwise, Relaxation
 from provenn.verifier.ops.relu import Relu
@@ -14,12 +16,19 @@ from provenn.verifier.ops.relu import Relu
 
 @dataclass(frozen=True)
 class LeakyRelu(Elementwise):
-    """z where z >= 0, slope * z elsewhere, for any finite slope: convex up to slope 1, concave above it."""
+    """z where z >= 0, slope * z elsewhere, for any slope: convex up to slope 1, concave above it.
+
+    Raises: InvalidModel if the slope is not finite.
+    """
 
     slope: float
 
     onnx = ("LeakyRelu",)
     separable = True
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.slope):
+            raise InvalidModel(f"LeakyRelu: slope {self.slope} is not a finite number")
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Z or slope * z."""

@@ -65,7 +65,9 @@ class SShaped(Elementwise):
         through = torch.where(touches, point, lower)
         value = torch.where(touches, mirror * self.forward(mirror * point), first)
         largest = torch.maximum(lower.abs(), upper.abs())
-        slack = ULPS * torch.finfo(lower.dtype).eps * (first.abs() + second.abs() + slope * largest)
+        # Values below the smallest normal number may come out as zero.
+        unit, least = torch.finfo(lower.dtype).eps, torch.finfo(lower.dtype).tiny
+        slack = ULPS * (unit * (first.abs() + second.abs() + slope * largest) + least)
         above = (value + slope * (lower - through) >= first - slack) & (
             value + slope * (upper - through) >= second - slack
         )

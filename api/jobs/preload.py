@@ -1,0 +1,33 @@
+"""What the forkserver imports before it forks: the worker, with what only the first use would build.
+
+Nothing here may start a thread: a fork keeps only one. So no onnxruntime session, no autograd, no blob store.
+"""
+
+from __future__ import annotations
+
+from onnx import TensorProto, helper
+
+from provenn.api.jobs import worker
+from provenn.verifier.check import read_network
+from provenn.verifier.spec_json import robustness
+
+
+def _one_neuron() -> bytes:
+    """relu(x), as an ONNX file."""
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 1])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 1])
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "warm", [x], [y])
+    return bytes(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9).SerializeToString()
+    )
+
+
+def _warm() -> None:
+    """Builds onnx's operator schemas, and runs each reader once."""
+    data = _one_neuron()
+    worker.summarize(data, worker.read(data))
+    read_network(data)
+    robustness([0.0], label=0, epsilon=0.1, outputs=2)
+
+
+_warm()

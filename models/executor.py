@@ -1,0 +1,79 @@
+"""The independent executor: onnxruntime, on the file's own bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as runtime
+
+from provenn.models.admission import admitted
+from provenn.verifier.errors import InvalidModel
+from provenn.verifier.ops.base import Shape
+
+ERRORS = (
+    runtime.EPFail,
+    runtime.EngineError,
+    runtime.Fail,
+    runtime.InvalidArgument,
+    runtime.InvalidGraph,
+    runtime.InvalidProtobuf,
+    runtime.NoModel,
+    runtime.NoSuchFile,
+    runtime.NotImplemented,
+    runtime.RuntimeException,
+    RuntimeError,
+    ValueError,
+)
+
+FATAL = 4
+"""onnxruntime's log level: what goes wrong is raised, not printed."""
+
+
+class OnnxExecutor:
+    """Runs an ONNX file (gzip or not) in onnxruntime, on the CPU, one thread, one input at a time.
+
+    The network is the function at batch 1: a model is never run at another batch, where it might mix its inputs.
+    Raises: InvalidModel, UnsupportedOp, ResourceLimit if the file is not admitted or onnxruntime refuses it.
+    """
+
+    def __init__(self, data: bytes, files: Mapping[str, bytes] | None = None) -> None:
+        self.name = f"onnxruntime {onnxruntime.__version__}"
+        network = admitted(data, files)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = FATAL
+        try:
+            self._session = onnxruntime.InferenceSession(
+                network.file.content, options, providers=["CPUExecutionProvider"]
+            )
+        except ERRORS as error:
+            raise InvalidModel(f"onnxruntime refuses the model: {error}") from error
+        self._input, self._output = network.input_name, network.output_name
+        self._type = network.input_type
+        self._onnx_shape = network.input.shape
+        self.input_shape: Shape = network.input.held_shape
+        self.output_shape: Shape = network.output.held_shape
+
+    def run(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Outputs [batch, *output_shape] for inputs [batch, *input_shape], both float32.
+
+        Raises: InvalidModel if the inputs have another shape, or onnxruntime fails on them.
+        """
+        if inputs.shape[1:] != self.input_shape:
+            raise InvalidModel(f"inputs of shape {inputs.shape} given to a network for [batch, *{self.input_shape}]")
+        outputs = np.empty((len(inputs), *self.output_shape), dtype=np.float32)
+        for place, x in zip(outputs, inputs, strict=True):
+            place[...] = self._run_one(x.reshape(self._onnx_shape).astype(self._type))
+        return outputs
+
+    def _run_one(self, x: NDArray[np.floating]) -> NDArray[np.float32]:
+        try:
+            (result,) = self._session.run([self._output], {self._input: x})
+        except ERRORS as error:
+            raise InvalidModel(f"onnxruntime fails on the model: {error}") from error
+        if result.size != np.prod(self.output_shape):
+            raise InvalidModel(f"onnxruntime computes an output of shape {result.shape}, not {self.output_shape}")
+        return np.asarray(result, dtype=np.float32).reshape(self.output_shape)

@@ -1,0 +1,98 @@
+"""What a network is, in a few numbers and a row for every node."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass
+from math import prod
+from typing import Any
+
+import torch
+from onnx import ModelProto
+
+from provenn.models.limits import Limits
+from provenn.models.onnx_file import decompressed
+from provenn.verifier.errors import InvalidModel
+from provenn.verifier.graph import Graph
+from provenn.verifier.ops.base import Shape
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One node: its op, the shape of its value, how many parameters it holds, and the nodes it reads."""
+
+    name: str
+    op: str
+    shape: Shape
+    parameters: int
+    inputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """sha256: of the ONNX file, decompressed. Shapes leave out the batch.
+
+    neurons: values of nonlinear nodes, each of which may be unstable over a region.
+    """
+
+    sha256: str
+    opset: int
+    producer: str
+    input_name: str
+    input_shape: Shape
+    output_name: str
+    output_shape: Shape
+    parameters: int
+    neurons: int
+    layers: tuple[Layer, ...]
+
+    @property
+    def nodes(self) -> int:
+        """How many nodes there are, the input among them."""
+        return len(self.layers)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: tuples become lists, `nodes` the number of layers."""
+        return {**{k: _plain(v) for k, v in asdict(self).items()}, "nodes": self.nodes}
+
+
+def summarize(data: bytes, graph: Graph) -> Summary:
+    """What the file `data` says of itself, and what its graph holds.   Raises: InvalidModel if it is not ONNX."""
+    content = decompressed(data, Limits())
+    try:
+        model = ModelProto.FromString(content)
+        stored = {t.name for t in model.graph.initializer}
+        producer = " ".join(filter(None, (model.producer_name, model.producer_version)))
+        name = next((i.name for i in model.graph.input if i.name not in stored), "")
+        output = next((o.name for o in model.graph.output), "")
+    except ValueError as error:
+        raise InvalidModel(f"not an ONNX file: {error}") from error
+    return Summary(
+        sha256=hashlib.sha256(content).hexdigest(),
+        opset=next((e.version for e in model.opset_import if e.domain in ("", "ai.onnx")), 0),
+        producer=producer,
+        input_name=name,
+        input_shape=graph.input_shape,
+        output_name=output,
+        output_shape=graph.output_shape,
+        parameters=graph.parameter_count(),
+        neurons=sum(prod(n.shape) for n in graph.nodes if n.op is not None and not n.op.affine),
+        layers=_layers(graph),
+    )
+
+
+def _layers(graph: Graph) -> tuple[Layer, ...]:
+    rows = []
+    for node in graph.nodes:
+        values = [] if node.op is None else vars(node.op).values()
+        parameters = sum(v.numel() for v in values if isinstance(v, torch.Tensor))
+        op = "Input" if node.op is None else type(node.op).__name__
+        rows.append(Layer(node.name, op, node.shape, parameters, tuple(graph.nodes[i].name for i in node.inputs)))
+    return tuple(rows)
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, at every depth."""
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,177 @@
+"""VNN-LIB 2.0 through the published `vnnlib` parser, translated into the JSON form, decimals taken exactly.
+
+Read: one network with one input and one output tensor of real or float elements, flattened in C order, and linear
+constraints; <, > are read as <=, >=. The parser's numbers are their text, so nothing is rounded.
+Source: the VNN-LIB standard 2.0.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import reduce
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+from provenn.verifier.errors import BackendError, InvalidSpecification, ResourceLimit
+from provenn.verifier.numbers import decimal
+from provenn.verifier.spec import Case, Specification
+from provenn.verifier.spec_json import from_cases
+from provenn.verifier.vnnlib_logic import (
+    DEPTH,
+    NOTHING,
+    ONE,
+    ZERO,
+    Formula,
+    Linear,
+    at_least_zero,
+    both,
+    cases,
+    either,
+)
+
+if TYPE_CHECKING:
+    import vnnlib
+
+TYPES = ("Real", "F16", "F32", "F64")
+"""Element types that are read, by the parser's names; constants are decimals in each."""
+
+BYTES, ELEMENTS = 32 << 20, 10_000_000
+"""Limits: of the text, of the elements of a tensor."""
+
+_TOKEN = re.compile(r""";[^\n]*|"[^"]*"|\[[^\]]*\]?|[()]|["\\\0\ufffd]|[0-9]{1000}""")
+_INDICES = re.compile(r"\[[0-9, \t\r\n]*\]", re.ASCII)
+
+
+def parse_vnnlib2(text: bytes) -> Specification:
+    """Reads VNN-LIB 2.0; the specification's text is its translation (form "json", kind "cases").
+
+    Raises: InvalidSpecification with the parser's reason, or naming what is beyond the subset; ResourceLimit;
+    BackendError if the package is missing.
+    """
+    try:
+        import vnnlib
+    except ImportError as missing:
+        raise BackendError("vnnlib", "VNN-LIB 2.0 needs it: pip install vnnlib") from missing
+    content = _checked(text)
+    try:
+        query = vnnlib.parse_query_string(content)
+    except vnnlib.VNNLibException as refusal:
+        raise _explained(refusal) from None
+    except IndexError:
+        raise InvalidSpecification("VNN-LIB 2.0: a whole number beyond 64 bits") from None
+    return from_cases(_Reader(query).cases())
+
+
+def _checked(text: bytes) -> str:
+    """The text, if the parser survives it: deep nesting crashes the process, and indices are read as far as it likes.
+
+    Raises: InvalidSpecification, ResourceLimit.
+    """
+    if len(text) > BYTES:
+        raise ResourceLimit("the size of a VNN-LIB 2.0 specification", f"{BYTES >> 20} MiB")
+    content = text.decode("ascii", errors="replace")
+    depth = 0
+    for match in _TOKEN.finditer(content):
+        token = match.group()
+        depth += (token == "(") - (token == ")")
+        line = None if token in "()" else content.count("\n", 0, match.start()) + 1
+        if depth > DEPTH:
+            line = content.count("\n", 0, match.start()) + 1
+            raise ResourceLimit(f"line {line}: the nesting depth", str(DEPTH))
+        if token[0] == "[" and not _INDICES.fullmatch(token):
+            raise InvalidSpecification(f"'{token[:40]}' is not a list of whole numbers", line)
+        if token[0] in '"\\\0\ufffd' and len(token) == 1:
+            raise InvalidSpecification(f"an unexpected {token!r}", line)
+        if token[0].isdigit():
+            raise ResourceLimit(f"line {line}: the length of a number", "1000 digits")
+    return content
+
+
+def _explained(refusal: Exception) -> InvalidSpecification:
+    """The parser's message in one line with its line number; its type checker answers in JSON."""
+    message = str(refusal)
+    if syntax := re.search(r"error at line (\d+), column (\d+): '(.{0,40})", message, re.DOTALL):
+        return InvalidSpecification(f"VNN-LIB 2.0 syntax error in column {syntax[2]} at '{syntax[3]}", int(syntax[1]))
+    found = re.search(r'"hint": "([^"]*)".*?"line": (\d+).*?"message": "([^"]*)"', message, re.DOTALL)
+    if found is None:
+        return InvalidSpecification(f"VNN-LIB 2.0: {message[:300]}")
+    return InvalidSpecification(f"VNN-LIB 2.0: {found[3]}: {found[1]}", int(found[2]) or None)
+
+
+class _Reader:
+    """Walks the parser's typed tree."""
+
+    def __init__(self, query: vnnlib.Query) -> None:
+        if len(query.networks) != 1:
+            raise InvalidSpecification(f"{len(query.networks)} networks are declared; one is read")
+        network = query.networks[0]
+        if network.hidden:
+            raise InvalidSpecification(f"hidden tensor '{network.hidden[0].name}': only inputs and outputs are read")
+        if len(network.inputs) != 1 or len(network.outputs) != 1:
+            found = f"{len(network.inputs)} inputs and {len(network.outputs)} outputs"
+            raise InvalidSpecification(f"network '{network.name}' has {found}; one of each is read")
+        self._input, self._output = network.inputs[0], network.outputs[0]
+        for tensor in (self._input, self._output):
+            if tensor.dtype.name not in TYPES:
+                raise InvalidSpecification(f"tensor '{tensor.name}' is not of real or float elements")
+            if prod(tensor.shape) > ELEMENTS:
+                raise ResourceLimit(f"the size of tensor '{tensor.name}'", f"{ELEMENTS} elements")
+        self._assertions = query.assertions
+
+    def cases(self) -> tuple[Case, ...]:
+        """The cases of the whole query."""
+        formulas = [self._formula(assertion.expr) for assertion in self._assertions]
+        return cases(formulas, prod(self._input.shape), prod(self._output.shape))
+
+    def _formula(self, expr: Any) -> Formula:
+        match type(expr).__name__:
+            case "Or":
+                return either(self._formula(part) for part in expr.args)
+            case "And":
+                return reduce(both, (self._formula(part) for part in expr.args))
+            case "GreaterEqual" | "GreaterThan":
+                return self._atom(expr.lhs, expr.rhs)
+            case "LessEqual" | "LessThan":
+                return self._atom(expr.rhs, expr.lhs)
+            case "Equal":
+                return both(self._atom(expr.lhs, expr.rhs), self._atom(expr.rhs, expr.lhs))
+        raise InvalidSpecification(f"{expr} is not read; <=, >=, <, >, ==, and, or are", _line(expr))
+
+    def _atom(self, greater: Any, less: Any) -> Formula:
+        try:
+            return [[at_least_zero(self._linear(greater).plus(self._linear(less), -ONE))]]
+        except InvalidSpecification as error:
+            raise InvalidSpecification(str(error), _line(greater)) from None
+
+    def _linear(self, expr: Any) -> Linear:
+        match type(expr).__name__:
+            case "Var":
+                return Linear({self._variable(expr): ONE}, ZERO)
+            case "Float" | "Int":
+                return Linear({}, decimal(expr.lexeme))
+            case "Negate":
+                return NOTHING.plus(self._linear(expr.expr), -ONE)
+            case "Plus":
+                return reduce(Linear.plus, map(self._linear, expr.args))
+            case "Multiply":
+                return reduce(Linear.times, map(self._linear, expr.args))
+            case "Minus":
+                head = self._linear(expr.head)
+                return reduce(lambda a, b: a.plus(b, -ONE), map(self._linear, expr.rest), head)
+        raise InvalidSpecification(f"{expr} is not a linear term")
+
+    def _variable(self, variable: Any) -> int:
+        """Its number: C order of its indices; outputs count down from -1."""
+        tensor = self._input if variable.name == self._input.name else self._output
+        assert variable.name == tensor.name, variable.name
+        place = 0
+        for index, size in zip(variable.indices, tensor.shape, strict=True):
+            place = place * size + index
+        return place if tensor is self._input else -1 - place
+
+
+def _line(expr: Any) -> int | None:
+    """The line of the first variable or number in it."""
+    while not hasattr(expr, "line"):
+        expr = expr.children()[0]
+    return int(expr.line)
