@@ -147,7 +147,7 @@ def show(demo: Demo, result: JobResult) -> None:
     """The table of results, one line a radius."""
     correct = clean_correct(demo)
     names = ("radius", "clean correct", "verified", "falsified", "unknown", "certified accuracy", "seconds")
-    table = Table(*names, box=box.SIMPLE_HEAD, collapse_padding=True)
+    table = Table(*names, box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False, show_edge=False)
     for column in table.columns:
         column.justify = "right"
     for row in result.summary:

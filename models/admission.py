@@ -13,7 +13,7 @@ from onnx import ValueInfoProto
 from provenn.models.limits import Limits
 from provenn.models.onnx_file import OnnxFile, node_name, parse
 from provenn.models.onnx_ops import OPERATORS
-from provenn.models.onnx_ops.plan import Constant, Node, Plan, Value, Variable
+from provenn.models.onnx_ops.plan import Constant, Node, Plan, Value, Variable, blamed
 from provenn.models.tensors import FLOATS, attribute_value, decode, type_name
 from provenn.verifier.errors import InvalidModel, UnsupportedOp
 from provenn.verifier.ops.base import Shape
@@ -81,10 +81,8 @@ def _read(plan: Plan, values: dict[str, Value | None], proto: onnx.NodeProto, na
     attributes = {a.name: attribute_value(a, name, plan.limits) for a in proto.attribute}
     outputs = [o for o in proto.output if o]
     node = Node(name, proto.op_type, opset, [values[i] for i in proto.input], len(outputs), attributes)
-    try:
+    with blamed(name, f"{proto.op_type}: its inputs and attributes do not fit"):
         results = OPERATORS[proto.op_type](plan, node)
-    except (ValueError, IndexError, TypeError, OverflowError, RecursionError) as error:
-        raise InvalidModel(f"{proto.op_type}: its inputs and attributes do not fit: {error}", name) from error
     if node.attributes:
         raise UnsupportedOp(name, proto.op_type, f"attribute {', '.join(sorted(node.attributes))} is not read")
     for output, result in zip(proto.output, results, strict=False):
@@ -120,12 +118,14 @@ def _input_shape(declared: ValueInfoProto, limits: Limits) -> tuple[Shape, bool]
         raise InvalidModel(f"{what} declares no shape; export the network with a fixed one (the batch may be symbolic)")
     shape = []
     for axis, extent in enumerate(kind.shape.dim):
-        fixed = extent.HasField("dim_value") and extent.dim_value > 0
+        fixed = extent.HasField("dim_value") and extent.dim_value >= 0
         if not fixed and axis > 0:
             name = f" ('{extent.dim_param}')" if extent.dim_param else ""
             raise InvalidModel(f"axis {axis}{name} of {what} has no fixed length; only axis 0, the batch, may be so")
         shape.append(extent.dim_value if fixed else 1)
     limits.require_elements(shape, what)
+    if 0 in shape:
+        raise InvalidModel(f"{what} of shape {shape} is empty; export the network with a batch of 1")
     if len(shape) > 1 and shape[0] != 1:
         raise InvalidModel(f"{what} has a fixed batch of {shape[0]}; export with a batch of 1, or a symbolic one")
     return tuple(shape), len(shape) > 1

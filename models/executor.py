@@ -66,7 +66,7 @@ class OnnxExecutor:
             raise InvalidModel(f"inputs of shape {inputs.shape} given to a network for [batch, *{self.input_shape}]")
         outputs = np.empty((len(inputs), *self.output_shape), dtype=np.float32)
         for place, x in zip(outputs, inputs, strict=True):
-            place[...] = self._run_one(x.reshape(self._onnx_shape).astype(self._type))
+            place[...] = self._run_one(np.asarray(x, dtype=self._type).reshape(self._onnx_shape))
         return outputs
 
     def _run_one(self, x: NDArray[np.floating]) -> NDArray[np.float32]:

@@ -167,7 +167,7 @@ def _shown(value: object) -> str:
 def _require(data: Any, where: str, needed: Sequence[str], optional: Sequence[str] = ()) -> None:
     """`data` is an object with these members and no others."""
     if not isinstance(data, dict):
-        raise InvalidSpecification(f"{where or 'it'} must be an object with {', '.join(needed)}, not {_shown(data)}")
+        raise InvalidSpecification(f"{where}an object with {', '.join(needed)} was expected, not {_shown(data)}")
     if missing := [name for name in needed if name not in data]:
         raise InvalidSpecification(f'{where}"{missing[0]}" is missing')
     if unknown := [name for name in data if name not in (*needed, *optional)]:

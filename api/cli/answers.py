@@ -95,7 +95,7 @@ def _single(answer: Answer) -> RenderableType:
     table = Table.grid(padding=(0, 3))
     table.add_row("verdict", _verdict(result.verdict))
     table.add_row("method", result.method)
-    table.add_row("margin", "not bounded" if result.margin is None else f"{result.margin:.6g}  (proved lower bound)")
+    table.add_row("margin", _margin(result))
     table.add_row("seconds", f"{answer.seconds:.3f}")
     if result.assurance:
         table.add_row("assurance", f"{result.assurance}: {MEANING[result.assurance]}")
@@ -138,6 +138,12 @@ def _folder(answer: Answer) -> list[RenderableType]:
     count = sum(r.certificate is not None for r in answer.results)
     where = f"in {answer.folder}" if answer.folder else "made and checked, not kept: give --out DIR"
     return [Text(f"\n{count} certificates {where}")] if count else []
+
+
+def _margin(result: ItemResult) -> str:
+    if result.margin is None:
+        return "not bounded"
+    return f"{result.margin:.6g}  ({'proved ' if result.assurance == 'checked' else ''}lower bound)"
 
 
 def _numbers(values: Sequence[float]) -> str:

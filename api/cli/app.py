@@ -198,7 +198,7 @@ def serve(
 
 @app.command(epilog="Examples:\n\n  provenn ops\n  provenn ops --json")
 def ops(json: Json = False) -> int:
-    """List the operators that networks may use, and which of them certificates cover."""
+    """List the operators that networks may use."""
     from provenn.api.cli import listings
 
     rows = listings.operators()

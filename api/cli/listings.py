@@ -22,11 +22,25 @@ def versions() -> dict[str, str]:
 
 
 def network(data: bytes) -> dict[str, Any]:
-    """The summary that the service stores of an upload.   Raises: InvalidModel, UnsupportedOp, ResourceLimit."""
+    """The summary that the service stores of an upload, and whether the trusted checker reads the network.
+
+    Raises: InvalidModel, UnsupportedOp, ResourceLimit.
+    """
     from provenn.models.onnx_reader import read
     from provenn.models.summary import summarize
 
-    return dict(summarize(data, read(data)).as_dict())
+    return {**summarize(data, read(data)).as_dict(), **_checkable(data)}
+
+
+def _checkable(data: bytes) -> dict[str, Any]:
+    """Whether verdicts can be `checked`; else they are `computed` at best."""
+    from provenn.verifier.check import CertificateRejected, read_network
+
+    try:
+        read_network(data)
+    except CertificateRejected as refusal:
+        return {"checkable": False, "not_checkable_because": refusal.reason}
+    return {"checkable": True}
 
 
 def operators() -> list[dict[str, Any]]:

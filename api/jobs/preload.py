@@ -5,11 +5,17 @@ Nothing here may start a thread: a fork keeps only one. So no onnxruntime sessio
 
 from __future__ import annotations
 
+import signal
+
 from onnx import TensorProto, helper
 
 from provenn.api.jobs import worker
+from provenn.models.onnx_reader import read
+from provenn.models.summary import summarize
 from provenn.verifier.check import read_network
 from provenn.verifier.spec_json import robustness
+
+__all__ = ["worker"]
 
 
 def _one_neuron() -> bytes:
@@ -25,9 +31,10 @@ def _one_neuron() -> bytes:
 def _warm() -> None:
     """Builds onnx's operator schemas, and runs each reader once."""
     data = _one_neuron()
-    worker.summarize(data, worker.read(data))
+    summarize(data, read(data))
     read_network(data)
     robustness([0.0], label=0, epsilon=0.1, outputs=2)
 
 
 _warm()
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # children inherit it: Ctrl-C is the server's, which ends them itself

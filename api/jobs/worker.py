@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import resource
-import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -151,7 +150,6 @@ class Certify:
 
 def main(connection: Connection, limits: Limits, task: Task) -> None:
     """The child's whole life: one task, one answer or one problem. Anything else ends it with exit code 1."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     reporter = Reporter(connection)
     limits.apply()
     try:

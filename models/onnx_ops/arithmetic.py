@@ -97,7 +97,8 @@ def batch_normalization(plan: Plan, node: Node) -> Sequence[Value]:
     parameters = [node.constant(i, name) for i, name in enumerate(names, start=1)]
     epsilon = node.attribute("epsilon", float(np.float32(1e-5)))
     node.attribute("momentum")
-    inference = node.attribute("spatial", 1) == 1 and not node.attribute("training_mode", 0) and node.outputs == 1
+    node.require(epsilon >= 0, f"its epsilon is {epsilon}")
+    inference = node.flag("spatial", True) and not node.flag("training_mode") and node.outputs == 1
     node.supported(inference, "its training form; export the network in inference mode")
     node.require(len(x.shape) > 1, f"its input of shape {list(x.shape)} has no channels")
     channels = x.shape[1]
@@ -133,7 +134,7 @@ def global_average_pool(plan: Plan, node: Node) -> Sequence[Value]:
 
 def _reduced(plan: Plan, node: Node, kind: type[ReduceSum]) -> Sequence[Value]:
     x, axes = node.input(0), node.listed("axes", 1)
-    keep, noop = node.attribute("keepdims", 1), node.attribute("noop_with_empty_axes", 0)
+    keep, noop = node.flag("keepdims", True), node.flag("noop_with_empty_axes")
     rank = len(x.shape)
     if not axes:
         if noop:

@@ -62,7 +62,7 @@ def conv_transpose(plan: Plan, node: Node) -> Sequence[Value]:
 def max_pool(plan: Plan, node: Node) -> Sequence[Value]:
     """MaxPool; its second output, the indices, is not computed."""
     x, kernel = _pooled(plan, node)
-    node.attribute("storage_order")
+    node.flag("storage_order")
     found = windows(plan, node, x.shape[2:], kernel)
     require_few_cells(node, found, plan.limits)
     op = MaxPool(kernel, found.stride, found.padding, found.dilation, found.ceil)
@@ -82,7 +82,7 @@ def global_max_pool(plan: Plan, node: Node) -> Sequence[Value]:
 def average_pool(plan: Plan, node: Node) -> Sequence[Value]:
     """AveragePool without dilation."""
     x, kernel = _pooled(plan, node)
-    counted = bool(node.attribute("count_include_pad", 0))
+    counted = node.flag("count_include_pad")
     found = windows(plan, node, x.shape[2:], kernel)
     require_few_cells(node, found, plan.limits)
     node.supported(max(found.dilation) == 1, "dilations other than 1")

@@ -36,7 +36,7 @@ def gemm(plan: Plan, node: Node) -> Sequence[Value]:
     """Alpha A' B' + beta C with A or B constant; C may be computed too."""
     x, y = node.input(0), node.input(1)
     alpha, beta = node.attribute("alpha", 1.0), node.attribute("beta", 1.0)
-    flip_x, flip_y = node.attribute("transA", 0), node.attribute("transB", 0)
+    flip_x, flip_y = node.flag("transA"), node.flag("transB")
     node.require(len(x.shape) == len(y.shape) == 2, "A and B must be matrices")
     rows, inner = x.shape[::-1] if flip_x else x.shape
     height, columns = y.shape[::-1] if flip_y else y.shape

@@ -28,7 +28,7 @@ def flatten(plan: Plan, node: Node) -> Sequence[Value]:
 def reshape(plan: Plan, node: Node) -> Sequence[Value]:
     """0 keeps an extent (unless allowzero), one -1 is what is left."""
     x, target = node.input(0), list(node.integers(1, "the shape"))
-    if not node.attribute("allowzero", 0):
+    if not node.flag("allowzero"):
         present = all(n != 0 or i < len(x.shape) for i, n in enumerate(target))
         node.require(present, f"shape {target} keeps an axis that its input does not have")
         target = [x.shape[i] if n == 0 else n for i, n in enumerate(target)]

@@ -6,7 +6,8 @@ is held by a node of shape s (`lead`); any other value by a node of its whole ON
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
@@ -68,10 +69,8 @@ class Fold:
 
     def run(self, *arrays: Array) -> Array:
         """The numbers: float64, or int64.   Raises: InvalidModel if they are not finite or cannot be computed."""
-        try:
+        with blamed(self.name, "its constant value cannot be computed"):
             array = self.compute(*arrays)
-        except (RuntimeError, ValueError, IndexError, TypeError, OverflowError, ZeroDivisionError) as error:
-            raise InvalidModel(f"its constant value cannot be computed: {error}", self.name) from error
         if array.shape != self.shape:
             raise InvalidModel(f"its constant value has shape {array.shape}, not {self.shape}", self.name)
         if self.floating and not np.isfinite(array).all():
@@ -104,6 +103,12 @@ class Node:
     def attribute(self, name: str, default: Any = None) -> Any:
         """The attribute's value, `default` if it is not given."""
         return self.attributes.pop(name, default)
+
+    def flag(self, name: str, default: bool = False) -> bool:
+        """An attribute that is 0 or 1: what another number means, runtimes do not agree about."""
+        value = self.attribute(name, int(default))
+        self.require(value in (0, 1), f"{name} is {value}; it must be 0 or 1")
+        return bool(value)
 
     def require(self, condition: object, reason: str) -> None:
         """Raises: InvalidModel naming this node unless the condition holds."""
@@ -314,24 +319,36 @@ def _constants(values: Sequence[Value]) -> list[Constant]:
 
 
 def _graph_node(step: Apply, inputs: list[int], arrays: dict[int, Array]) -> GraphNode:
+    """The node with its op made.   Raises: InvalidModel naming it if its parameters do not fit or are not finite."""
     if step.make is None:
         return GraphNode(step.name, None, (), step.shape)
-    try:
+    with blamed(step.name, "its parameters do not fit"):
         op = step.make(*(arrays[c.step] for c in step.parameters))
-    except (RuntimeError, ValueError, IndexError, TypeError, OverflowError) as error:
-        raise InvalidModel(f"its parameters do not fit: {error}", step.name) from error
+    if not all(v.isfinite().all() for v in vars(op).values() if isinstance(v, torch.Tensor)):
+        raise InvalidModel("a parameter computed within the model is nan or infinite", step.name)
     return GraphNode(step.name, op, tuple(inputs), step.shape)
 
 
 def _require_shape(node: GraphNode, shapes: Sequence[Shape]) -> None:
     """Runs the op on a batch of none.   Raises: InvalidModel if it does not compute the declared shape."""
     assert node.op is not None
+    kind = type(node.op).__name__
     inputs = [torch.zeros((0, *shape), dtype=torch.float64) for shape in shapes]
-    try:
+    with blamed(node.name, f"{kind} does not accept shapes {list(shapes)}"):
         result = node.op.forward(*inputs)
-    except (RuntimeError, ValueError, IndexError, TypeError) as error:
-        raise InvalidModel(
-            f"{type(node.op).__name__} does not accept shapes {list(shapes)}: {error}", node.name
-        ) from error
     if tuple(result.shape) != (0, *node.shape):
-        raise InvalidModel(f"{type(node.op).__name__} computes {tuple(result.shape[1:])}, not {node.shape}", node.name)
+        raise InvalidModel(f"{kind} computes {tuple(result.shape[1:])}, not {node.shape}", node.name)
+
+
+@contextmanager
+def blamed(name: str, what: str) -> Iterator[None]:
+    """What numpy, torch or an op refuse within is InvalidModel of the node `name`; overflow is looked for later."""
+    try:
+        with np.errstate(all="ignore"):
+            yield
+    except InvalidModel as error:
+        if error.node is not None:
+            raise
+        raise InvalidModel(str(error), name) from error
+    except (RuntimeError, ValueError, IndexError, TypeError, ArithmeticError) as error:
+        raise InvalidModel(f"{what}: {error}", name) from error

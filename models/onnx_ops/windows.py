@@ -39,11 +39,16 @@ def windows(plan: Plan, node: Node, size: Shape, kernel: Shape) -> Windows:
     rank = len(size)
     stride, dilation = steps(node, rank)
     padding, automatic = paddings(node, rank)
-    ceil = bool(node.attribute("ceil_mode", 0))
+    ceil = node.flag("ceil_mode")
     node.require(len(kernel) == rank and min(kernel) > 0, f"kernel {list(kernel)} does not fit {rank} spatial axes")
     span = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
     if automatic in ("SAME_UPPER", "SAME_LOWER"):
-        needed = [max((-(-n // s) - 1) * s + k - n, 0) for n, s, k in zip(size, stride, span, strict=True)]
+        missing = [(-(-n // s) - 1) * s + k - n for n, s, k in zip(size, stride, span, strict=True)]
+        # The specification is silent about windows that end before the input does, and onnxruntime moves them.
+        node.supported(
+            min(missing) >= (-1 if node.operator == "Conv" else 0), f"{automatic} with strides {list(stride)}"
+        )
+        needed = [max(n, 0) for n in missing]
         small, large = tuple(t // 2 for t in needed), tuple(t - t // 2 for t in needed)
         padding = small + large if automatic == "SAME_UPPER" else large + small
     found = Windows(kernel, stride, dilation, padding, ceil, ())

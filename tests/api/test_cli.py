@@ -70,6 +70,7 @@ def test_inspect(provenn: Command, tmp_path: Path) -> None:
     assert found["input_shape"] == [2]
     assert found["output_shape"] == [2]
     assert [layer["op"] for layer in found["layers"]] == ["Input", "Linear", "Relu", "Linear"]
+    assert found["checkable"] is True
     assert "Relu" in provenn("inspect", model).out
 
 

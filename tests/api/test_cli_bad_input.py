@@ -45,7 +45,7 @@ CASES = {
     "target out of range": ("certify plain.onnx --target 7 " + ROBUST, "--target: 7 is not a class"),
     "target is the label": ("certify plain.onnx --target 0 " + ROBUST, "both 0"),
     "clip upside down": ("certify plain.onnx --clip 1 0 " + ROBUST, "LO below HI"),
-    "clip beside the input": ("certify plain.onnx --clip 5 6 " + ROBUST, "input 0"),
+    "clip beside the input": ("certify plain.onnx --clip 5 6 " + ROBUST, "clip"),
     "unknown norm": ("certify plain.onnx --norm 3 " + ROBUST, "--norm"),
     "unknown method": (
         "certify plain.onnx --method magic " + ROBUST,

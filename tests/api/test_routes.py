@@ -36,10 +36,10 @@ def problem(response: httpx.Response, status: int, name: str) -> dict[str, Any]:
 
 
 def test_from_upload_to_certificate(server: Server) -> None:
-    response = server.upload(SMALL, "folder/small.onnx")
-    model = response.json()
-    assert model["id"] == hashlib.sha256(SMALL).hexdigest()
-    assert (model["input_shape"], model["output_shape"], model["bytes"]) == ([4], [3], len(SMALL))
+    data = mlp([4, 8, 3], seed=5)
+    model = server.upload(data, "folder/small.onnx").json()
+    assert model["id"] == hashlib.sha256(data).hexdigest()
+    assert (model["input_shape"], model["output_shape"], model["bytes"]) == ([4], [3], len(data))
     assert model["filename"] == "small.onnx"
     job = server.submit(small_request(model["id"], epsilons=[0.0001, 5.0], clip=None))
     found = server.ended(job)

@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from provenn.verifier.check.bundle import load, load_zip
+from provenn.verifier.check.manifest import load, load_zip
 
 __all__ = ["load", "load_zip", "to_zip", "write"]
 

@@ -1,4 +1,4 @@
-"""python -m provenn.verifier.check BUNDLE --model MODEL [--spec FILE] [--json]: exit 0 accepted, 13 rejected, 2 usage."""  # noqa: E501
+"""python -m provenn.verifier.check BUNDLE --model MODEL [--spec FILE] [--json]; exit 0 accepted, 13 rejected, 2 usage."""  # noqa: E501
 
 import argparse
 import json
@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from provenn.verifier.check.bundle import load
 from provenn.verifier.check.claims import check
+from provenn.verifier.check.manifest import load
 from provenn.verifier.check.rejected import CertificateRejected
 
 

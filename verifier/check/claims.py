@@ -17,14 +17,13 @@ from provenn.verifier.check.functions import RELU
 from provenn.verifier.check.manifest import Tensors, read_manifest, read_payload
 from provenn.verifier.check.network import Network
 from provenn.verifier.check.onnx_reader import read_network
-from provenn.verifier.check.rejected import require
+from provenn.verifier.check.rejected import CertificateRejected, require
 from provenn.verifier.check.rounding import Array, float_below, require_float64
 from provenn.verifier.check.rows import Bounds, Box
 from provenn.verifier.check.specification import Case, Vector, number, read_json, read_vnnlib
 from provenn.verifier.check.tensors import decompressed
 
 MANIFEST = "manifest.json"
-
 Claim = Mapping[str, Any]
 
 
@@ -55,36 +54,35 @@ def check(files: Mapping[str, bytes], model: bytes | Network, specification: byt
     """
     start = time.perf_counter()
     require_float64()
-    require(MANIFEST in files, "manifest", f"{MANIFEST} is missing")
-    content = read_manifest(files[MANIFEST])
-    stated, payload, claims = content["specification"], content["payload"], content["claims"]
+    content = read_manifest(files.get(MANIFEST, b""))
+    stated, claims, digest = content["specification"], content["claims"], content["model"]["sha256_file"]
     network = model if isinstance(model, Network) else read_network(model)
-    digest = content["model"]["sha256_file"]
     require(network.sha256 == digest, "model", f"the certificate is about another model, of sha256 {digest}")
     text = _file(files, "specification", stated["file"], stated["sha256_file"])
     same = specification is None or decompressed(specification, "specification") == text
     require(same, "specification", "the certificate is about another specification")
-    tensors = read_payload(_file(files, "payload", payload["file"], payload["sha256"]))
-    require(files.keys() == {MANIFEST, stated["file"], payload["file"]}, "bundle", "it has other files")
+    tensors = read_payload(_file(files, "payload", content["payload"]["file"], content["payload"]["sha256"]))
+    known = files.keys() == {MANIFEST, stated["file"], content["payload"]["file"]}
+    require(known, "bundle", "it holds files that its manifest does not name")
+    used = {
+        name for c in claims for name in (c.get("lower"), c.get("upper"), *c["slopes"].values()) if name is not None
+    }
+    require(used == tensors.keys(), "payload", "its entries are not those that the claims name")
     cases = read_cases(text, stated["form"], network)
-    used = {name for c in claims for name in (c.get("lower"), c.get("upper"), *c["slopes"].values())}
-    require(used - {None} == tensors.keys(), "payload", "its entries are not those that the claims name")
+    mine: list[list[Claim]] = [[] for _ in cases]
     for claim in claims:
         require(0 <= claim["case"] < len(cases), claim["id"], f"there is no case {claim['case']}")
+        mine[claim["case"]].append(claim)
     with np.errstate(all="ignore"):
-        margins = tuple(
-            _Case(network, case, tensors).margins([c for c in claims if c["case"] == i]) for i, case in enumerate(cases)
-        )
-    versions = {"format": content["format"], "python": platform.python_version(), "numpy": np.__version__}
-    versions |= {"scipy": scipy.__version__, "onnx": onnx.__version__}
-    smallest, seconds = min(map(min, margins)), time.perf_counter() - start
-    about = (len(claims), digest, stated["sha256_file"], versions)
-    return Report("verified", "real", "checked", smallest, margins, *about, seconds)
+        margins = tuple(_Case(network, case, tensors).margins(own) for case, own in zip(cases, mine, strict=True))
+    versions = {"python": platform.python_version(), "numpy": np.__version__, "scipy": scipy.__version__}
+    about = (len(claims), digest, stated["sha256_file"], {**versions, "onnx": onnx.__version__})
+    return Report("verified", "real", "checked", min(map(min, margins)), margins, *about, time.perf_counter() - start)
 
 
 def _file(files: Mapping[str, bytes], what: str, name: str, digest: str) -> bytes:
-    require(name in files, what, f"file {name!r} is missing")
-    require(hashlib.sha256(files[name]).hexdigest() == digest, what, f"file {name!r} does not have sha256 {digest}")
+    same = name in files and hashlib.sha256(files[name]).hexdigest() == digest
+    require(same, what, f"file {name!r} is missing, or does not have sha256 {digest}")
     return files[name]
 
 
@@ -95,15 +93,15 @@ def read_cases(text: bytes, form: str, network: Network) -> tuple[Case, ...]:
     """
     require(form in ("json", "vnnlib"), "specification", f"form {form!r} is not understood")
     cases = read_json(text) if form == "json" else read_vnnlib(text)
-    require(cases, "specification", "it has no inputs")
+    require(cases and all(case.clauses for case in cases), "specification", "there is nothing to prove")
     inputs, outputs = network.steps[0].length, network.steps[-1].length
     for case in cases:
-        fits = len(case.lower) == len(case.upper) == len(case.ball[0] if case.ball else case.lower) == inputs
-        require(fits, "specification", f"it does not have {inputs} inputs")
+        sizes = {len(case.lower), len(case.upper), len(case.ball[0] if case.ball else case.lower)}
+        require(sizes == {inputs}, "specification", f"it does not have {inputs} inputs")
         ordered = all(low <= high for low, high in zip(case.lower, case.upper, strict=True))
-        require(ordered and case.clauses, "specification", "a box is empty, or there is nothing to prove")
+        require(ordered, "specification", "a lower bound of an input is above the upper bound")
         for clause in case.clauses:
-            fits = all(len(row) == outputs for row in clause.matrix) and len(clause.matrix) == len(clause.bound)
+            fits = {outputs}.issuperset(map(len, clause.matrix)) and len(clause.matrix) == len(clause.bound)
             require(fits, "specification", f"it does not have {outputs} outputs, or C and d differ in length")
     return cases
 
@@ -111,9 +109,9 @@ def read_cases(text: bytes, form: str, network: Network) -> tuple[Case, ...]:
 def row_margins(bounds: Bounds, rows: Sequence[tuple[Vector, Fraction]], method: str) -> list[Fraction | None]:
     """Proved lower bounds of d - C v, exact rationals, for rows (C, d); None where nothing finite was proved.
 
-    A row that is not of floats is multiplied by its denominators.   Raises: CertificateRejected if it then is not.
+    A row that is not of floats is multiplied by its denominators; raises CertificateRejected if it then is not.
     """
-    scales = [1 if all(_is_float(c) for c in row) else lcm(*(c.denominator for c in row)) for row, _ in rows]
+    scales = [1 if all(map(_is_float, row)) else lcm(*(c.denominator for c in row)) for row, _ in rows]
     scaled = [[c * scale for c in row] for (row, _), scale in zip(rows, scales, strict=True)]
     exact = all(_is_float(c) for row in scaled for c in row)
     require(exact, "specification", "coefficients of a clause have no common multiple that floats can hold")
@@ -128,7 +126,7 @@ def _is_float(x: Fraction) -> bool:
 
 
 def slopes_of(network: Network, named: Mapping[str, Any]) -> dict[str, Array]:
-    """Lower slopes of ReLU steps; uint8 stands for value / 255.   Raises: CertificateRejected if they are no such."""
+    """Lower slopes of ReLU steps; uint8 stands for value / 255; raises CertificateRejected if they are no such."""
     sizes = {step.name: step.length for step in network.steps if getattr(step, "function", None) is RELU}
     slopes = {name: np.asarray(a, np.float64) / (255 if a.dtype == np.uint8 else 1) for name, a in named.items()}
     for name, values in slopes.items():
@@ -160,19 +158,11 @@ class _Case:
         groups: dict[str, list[Claim]] = {}
         for claim in claims[len(ids) :]:
             groups.setdefault(repr((claim["method"], claim["slopes"])), []).append(claim)
-        margins: dict[int, float] = {}
-        for group in groups.values():
-            for claim, margin in zip(group, self._margins(group), strict=True):
-                k, above = claim["clause"], number(claim["above"])
-                require(k not in margins and above >= 0, claim["id"], f"clause {k} is claimed twice, or below 0")
-                if margin is None or not margin > above:
-                    reason = f"the margin of clause {k}, row {claim['row']} is not above {claim['above']}"
-                    require(False, claim["id"], reason)
-                else:
-                    margins[k] = float_below(margin)
+        found = {k: margin for group in groups.values() for k, margin in self._margins(group)}
+        require(sum(map(len, groups.values())) == len(found), "claims", "a clause of a case has two margin claims")
         for k in range(len(self.case.clauses)):
-            require(k in margins, "claims", f"clause {k} of a case has no margin claim")
-        return tuple(margins[k] for k in range(len(self.case.clauses)))
+            require(k in found, "claims", f"clause {k} of a case has no margin claim")
+        return tuple(float_below(found[k]) for k in range(len(self.case.clauses)))
 
     def _choose(self, claim: Claim) -> None:
         named = {step: self.tensors[name] for step, name in claim["slopes"].items()}
@@ -195,13 +185,20 @@ class _Case:
             require(not len(wrong), claim["id"], reason)
         self.bounds.accept(index, Box(lower.astype(np.float64), upper.astype(np.float64)))
 
-    def _margins(self, claims: Sequence[Claim]) -> list[Fraction | None]:
-        """Of margin claims with one method and one choice of slopes."""
-        rows, clauses = [], self.case.clauses
+    def _margins(self, claims: Sequence[Claim]) -> list[tuple[int, Fraction]]:
+        """Clauses and proved margins of claims that share one method and one choice of slopes."""
+        rows, clauses, proved = [], self.case.clauses, []
         for claim in claims:
             k, i = claim["clause"], claim["row"]
             known = 0 <= k < len(clauses) and 0 <= i < len(clauses[k].bound)
             require(known, claim["id"], f"there is no clause {k} with a row {i}")
             rows.append((clauses[k].matrix[i], clauses[k].bound[i]))
         self._choose(claims[0])
-        return row_margins(self.bounds, rows, claims[0]["method"])
+        for claim, margin in zip(claims, row_margins(self.bounds, rows, claims[0]["method"]), strict=True):
+            if margin is None or not margin > number(claim["above"]) >= 0:
+                reason = (
+                    f"the margin of clause {claim['clause']}, row {claim['row']} is not above {claim['above']} >= 0"
+                )
+                raise CertificateRejected(claim["id"], reason)
+            proved.append((claim["clause"], margin))
+        return proved

@@ -16,8 +16,8 @@ import numpy as np
 
 from provenn.verifier.check.rounding import Array, down, up
 
-GRID, LIBM = 64, 2.0**-48
-"""Cells of a smooth function's interpolation; assumed error of np.tanh and sigmoid: 16 ulp of 1 (measured: below 2)."""
+GRID = 64  # cells of a smooth function's interpolation
+LIBM = 2.0**-48  # assumed error of np.tanh and sigmoid: 16 ulp of 1 (measured: below 2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,8 +56,7 @@ class Enclosure:
         return slope, intercept
 
 
-Function = Callable[[Array, Array], Enclosure]
-"""(lower, upper), each [n] -> (1a)."""
+Function = Callable[[Array, Array], Enclosure]  # (lower, upper), each [n] -> (1a)
 
 
 def piecewise_linear(kinks: tuple[float, ...], value: Callable[[Array], Array]) -> Function:

@@ -1,13 +1,18 @@
-"""The two files of a certificate itself: `manifest.json`, what it states, and the payload, its numbers.
+"""The files of a certificate: the bundle that holds them, `manifest.json` (what it states), the payload (its numbers).
 
 The manifest is canonical JSON with known keys and without floats, sealed by its digest. The payload is a safetensors
 file: 8 bytes of length, a JSON header, raw little-endian data.
 """
 
 import hashlib
+import io
 import json
+import re
+import zipfile
+import zlib
 from collections.abc import Mapping
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,8 +31,36 @@ KINDS |= {"margin": CLAIM | {"clause": int, "row": int, "above": str}}
 """Keys and types. interval: the value `node` lies in [lower, upper] (payload entries) over the inputs of `case`;
 margin: row `row` of clause `clause` has a margin > above. slopes: name of a ReLU step -> payload entry (optional)."""
 
+FILES, BYTES = 16, 2**30  # limits of a bundle
 TYPES = {"F32": "<f4", "F64": "<f8", "U8": "u1"}
 Tensors = Mapping[str, NDArray[Any]]
+
+
+def load(path: Path) -> dict[str, bytes]:
+    """A folder's files or a zip file's.   Raises: CertificateRejected for other contents; OSError if unreadable."""
+    if not path.is_dir():
+        return load_zip(path.read_bytes() if path.stat().st_size <= BYTES else b"")
+    entries = sorted(path.iterdir())
+    _admit([(entry.name, entry.lstat().st_size) for entry in entries])
+    require(all(e.is_file() and not e.is_symlink() for e in entries), "bundle", "it holds folders or links")
+    return {entry.name: entry.read_bytes() for entry in entries}
+
+
+def load_zip(data: bytes) -> dict[str, bytes]:
+    """A zip file's files.   Raises: CertificateRejected for folders, odd names, too many or too large files."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            _admit([(entry.filename, entry.file_size) for entry in archive.infolist()])
+            return {entry.filename: archive.read(entry) for entry in archive.infolist()}
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+        raise CertificateRejected("bundle", f"it is not a zip file that is read here: {error}") from error
+
+
+def _admit(entries: list[tuple[str, int]]) -> None:
+    few = len(entries) <= FILES and len(dict(entries)) == len(entries) and sum(size for _, size in entries) <= BYTES
+    require(few, "bundle", "it has too many or too large files, or two of one name")
+    plain = all(re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}", name) for name, _ in entries)
+    require(plain, "bundle", "it holds folders, or odd file names")
 
 
 def canonical(value: Any) -> bytes:
@@ -103,16 +136,16 @@ def read_payload(data: bytes) -> Tensors:
     """
     length = int.from_bytes(data[:8], "little")
     require(len(data) >= 8 + length, "payload", "its header is truncated")
-    body, tensors, spans = data[8 + length :], {}, [(0, 0)]
+    body, spans = data[8 + length :], [(0, 0)]
+    tensors: dict[str, NDArray[Any]] = {}
     for name, entry in parsed("payload", data[8 : 8 + length], _no_float).items():
-        known = isinstance(entry, dict) and entry.keys() == {"dtype", "shape", "data_offsets"}
-        require(known and str(entry["dtype"]) in TYPES, "payload", f"{name}: it is not of type {', '.join(TYPES)}")
-        kind, shape, offsets = np.dtype(TYPES[str(entry["dtype"])]), entry["shape"], entry["data_offsets"]
-        whole = all(isinstance(part, list) and all(type(n) is int for n in part) for part in (shape, offsets))
-        require(whole and len(shape) == 1 and len(offsets) == 2, "payload", f"{name}: its shape or offsets are no such")
-        count, start, end = *shape, *offsets
-        fits = 0 <= start <= end <= len(body) and end - start == count * kind.itemsize
-        require(fits, "payload", f"{name}: its shape or offsets are out of range")
+        require(isinstance(entry, dict), "payload", f"{name} is not an object")
+        _typed(entry, {"dtype": str, "shape": list, "data_offsets": list}, "payload")
+        numbers, kind = entry["shape"] + entry["data_offsets"], TYPES.get(entry["dtype"], "V")
+        whole = len(entry["shape"]) == 1 and len(numbers) == 3 and all(type(n) is int for n in numbers)
+        count, start, end = numbers if whole else (0, 1, 0)
+        fits = 0 <= start <= end <= len(body) and end - start == count * (np.dtype(kind).itemsize or -1)
+        require(fits, "payload", f"{name}: its type, shape or offsets are not read, or out of range")
         tensors[name] = np.frombuffer(body[start:end], kind)
         require(np.isfinite(tensors[name]).all(), "payload", f"{name}: a number is not finite")
         spans.append((start, end))

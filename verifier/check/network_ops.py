@@ -4,8 +4,6 @@ Operators that only move entries act on index arrays (tensors.Entries) and on co
 become one matrix each; the file's numbers enter it unchanged, or within 8 u.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from math import prod
 
@@ -16,10 +14,9 @@ from provenn.verifier.check.functions import RELU, SIGMOID, TANH, Function, clip
 from provenn.verifier.check.network import Affine, Elementwise, Index, Matrix, MaxPool, Stack, Step
 from provenn.verifier.check.rejected import require
 from provenn.verifier.check.rounding import Array
-from provenn.verifier.check.tensors import Constant, Entries, Node, Tensor, budget, integers, real
+from provenn.verifier.check.tensors import Constant, Entries, Node, Tensor, budget
 
-NONZERO_LIMIT = 2**26
-"""Entries of one matrix."""
+NONZERO_LIMIT = 2**26  # entries of one matrix
 
 
 class Operators:
@@ -60,7 +57,7 @@ class Operators:
 
     def move(self, node: Node) -> list[Tensor]:
         """An operator that only moves entries."""
-        tensor, how = node.input(0), _movement(node)
+        tensor, how = node.inputs[0], _movement(node, node.shape())
         return [Entries(tensor.step, how(tensor.index)) if isinstance(tensor, Entries) else how(node.constant(0))]
 
     def concat(self, node: Node) -> list[Tensor]:
@@ -79,37 +76,29 @@ class Operators:
 
     def shape(self, node: Node) -> list[Tensor]:
         """The shape at batch 1."""
-        return [np.array(node.shape(0)[node.attribute("start", 0) : node.attribute("end")], np.int64)]
+        return [np.array(node.shape()[node.attribute("start", 0) : node.attribute("end")], np.int64)]
 
-    def matmul(self, node: Node) -> list[Tensor]:
-        """X W with a constant matrix W."""
-        return self._times(node, node.variable().index, real(node.input(1), "a factor"), None)
-
-    def gemm(self, node: Node) -> list[Tensor]:
-        """A product alpha A' B' + beta C, B and C constant; alpha or beta other than 1 rounds once."""
-        index, weight = node.variable().index, real(node.input(1), "B")
+    def product(self, node: Node) -> list[Tensor]:
+        """MatMul; Gemm, alpha A' B' + beta C with B and C constant, where alpha or beta other than 1 rounds once."""
+        index, weight = node.variable().index, node.real(1)
         index = index.T if node.attribute("transA", 0) else index
         weight = weight.T if node.attribute("transB", 0) else weight
         alpha, beta = node.attribute("alpha", 1.0), node.attribute("beta", 1.0)
-        node.require(index.ndim == 2 and np.isfinite([alpha, beta]).all(), "its form")
-        bias = None if node.input(2) is None else beta * real(node.input(2), "C")
-        return self._times(node, index, alpha * weight, bias)
-
-    def _times(self, node: Node, index: Index, weight: Array, bias: Array | None) -> list[Tensor]:
-        """X W + b along the last axis, x the entries `index`: [.., k] -> [.., n]."""
-        node.require(weight.ndim == 2 and index.shape[-1:] == weight.shape[:1], "the shapes do not fit")
+        node.require(np.isfinite([alpha, beta]).all() and index.ndim >= weight.ndim == 2, "its form")
+        node.require(node.operator == "MatMul" or index.ndim == 2, "A is not a matrix")
+        node.require(index.shape[-1] == weight.shape[0], "the shapes do not fit")
         copies, output = prod(index.shape[:-1]), (*index.shape[:-1], weight.shape[1])
-        matrix: Matrix = np.ascontiguousarray(weight.T)
+        budget([copies, weight.size], NONZERO_LIMIT)
+        matrix: Matrix = np.ascontiguousarray(alpha * weight.T)
         if copies > 1:
-            budget([copies, weight.size], NONZERO_LIMIT)
             matrix = scipy.sparse.csr_array(scipy.sparse.kron(scipy.sparse.eye_array(copies), matrix, "csr"))
-        offset = np.zeros(output) if bias is None else np.broadcast_to(bias, output).ravel()
+        bias = np.broadcast_to(beta * node.real(2) if node.has(2) else np.zeros(()), output).ravel()
         source = self.flat(Entries(node.variable().step, index), node.name)
-        return whole(self.affine(node.name, source, matrix, offset.ravel()), output)
+        return whole(self.affine(node.name, source, matrix, bias), output)
 
     def arithmetic(self, node: Node) -> list[Tensor]:
         """Add, Sub, Mul, Div of a value and a constant (1/constant is rounded once); Add, Sub of two values."""
-        left, right, operator = node.input(0), node.input(1), node.operator
+        (left, right), operator = node.inputs, node.operator
         output = np.broadcast_shapes(node.shape(0), node.shape(1))
         budget(output)
         if isinstance(left, Entries) and isinstance(right, Entries):
@@ -120,9 +109,8 @@ class Operators:
             matrix = combination(positions, signs, self.steps[step].length)
             return whole(self.affine(node.name, step, matrix, np.zeros(len(positions))), output)
         first = isinstance(left, Entries)
-        x, number = node.variable(0 if first else 1), real(right if first else left, "an operand")
-        x, number = Entries(x.step, np.broadcast_to(x.index, output)), np.broadcast_to(number, output)
-        zero, one = np.zeros(output), np.ones(output)
+        x, number = node.variable(0 if first else 1), np.broadcast_to(node.real(1 if first else 0), output)
+        x, zero, one = Entries(x.step, np.broadcast_to(x.index, output)), np.zeros(output), np.ones(output)
         if operator in ("Add", "Sub"):
             shift = -number if operator == "Sub" and first else number
             return self._scaled(node, x, -one if operator == "Sub" and not first else one, shift, np.abs(shift))
@@ -147,7 +135,7 @@ class Operators:
         node.attribute("momentum")
         x, epsilon = node.variable(), node.attribute("epsilon", float(np.float32(1e-5)))
         inference = node.attribute("spatial", 1) == 1 and not node.attribute("training_mode", 0)
-        scale, bias, mean, variance = (real(node.input(i), f"input {i}") for i in range(1, 5))
+        scale, bias, mean, variance = (node.real(i) for i in range(1, 5))
         node.require(inference and (variance >= 0).all(), "it is in training mode, or a variance is negative")
         node.require(2.0**-300 < epsilon < 2.0**300, "its epsilon")
         s = scale / np.sqrt(variance + epsilon)
@@ -157,7 +145,7 @@ class Operators:
 
     def convolution(self, node: Node) -> list[Tensor]:
         """Conv in any number of dimensions, weight [m, c/g, *kernel]."""
-        weight, groups, shape = real(node.input(1), "the weight"), node.attribute("group", 1), node.shape(0)
+        weight, groups, shape = node.real(1), node.attribute("group", 1), node.shape()
         node.require(len(shape) == weight.ndim >= 3 and shape[0] == 1, "only batch 1 is read")
         outer, inner, *kernel = weight.shape
         node.require(groups > 0 and outer % groups == 0 and inner * groups == shape[1], "the channels do not fit")
@@ -165,7 +153,7 @@ class Operators:
         seen = windows(node, shape[1:], kernel)
         places = prod(seen.shape[1:-1])
         budget([outer, places, inner, *kernel], NONZERO_LIMIT)
-        bias = np.zeros(outer) if node.input(2) is None else real(node.input(2), "the bias")
+        bias = node.real(2) if node.has(2) else np.zeros(outer)
         node.require(bias.shape == (outer,), "the bias does not fit")
         # [channels, *out, kernel] -> [group, 1, places, inner kernel], the same for all outputs of a group
         grouped = seen.reshape(groups, inner, places, -1).transpose(0, 2, 1, 3).reshape(groups, 1, places, -1)
@@ -176,31 +164,32 @@ class Operators:
 
     def pool(self, node: Node) -> list[Tensor]:
         """MaxPool without indices; AveragePool, padding counted or not."""
-        shape, kernel, most = node.shape(0), node.attribute("kernel_shape", []), node.operator == "MaxPool"
+        shape, kernel = node.shape(), node.attribute("kernel_shape", [])
         node.require(kernel and len(shape) == len(kernel) + 2 and shape[0] == node.outputs == 1, "its form")
         node.require(node.attribute("ceil_mode", 0) == node.attribute("storage_order", 0) == 0, "ceil_mode")
         seen = windows(node, shape[1:], kernel)
         positions, output = seen.reshape(-1, seen.shape[-1]), [1, *seen.shape[:-1]]
-        counts = (positions >= 0).sum(axis=1)
-        node.require(counts.min() > 0, "a window lies in the padding")
-        if most:
+        present = (positions >= 0).sum(axis=1)
+        node.require(present.min() > 0, "a window lies in the padding")
+        if node.operator == "MaxPool":
             source = self.flat(node.variable(), node.name)
             return whole(self.add(MaxPool(node.name, len(positions), (source,), positions)), output)
-        counts = np.full_like(counts, positions.shape[1]) if node.attribute("count_include_pad", 0) else counts
-        return self.linear(node, positions, _repeated(1 / counts, positions), np.zeros(len(counts)), output)
+        counts = np.full_like(present, positions.shape[1]) if node.attribute("count_include_pad", 0) else present
+        numbers = np.broadcast_to(1 / counts[:, None], positions.shape)
+        return self.linear(node, positions, numbers, np.zeros(len(counts)), output)
 
     def mean(self, node: Node) -> list[Tensor]:
-        """ReduceMean, GlobalAveragePool."""
-        shape, keep = node.shape(0), node.attribute("keepdims", 1)
+        """ReduceMean over some axes, GlobalAveragePool over all but two."""
+        shape, keep = node.shape(), node.attribute("keepdims", 1)
         axes = range(2, len(shape)) if node.operator == "GlobalAveragePool" else node.listed("axes", 1)
-        node.require(axes or not node.attribute("noop_with_empty_axes", 0), "noop_with_empty_axes")
-        gone = sorted({range(len(shape))[axis] for axis in axes or range(len(shape))})
+        node.require(axes and not node.attribute("noop_with_empty_axes", 0), "it has no axes")
+        gone = sorted({range(len(shape))[axis] for axis in axes or ()})
         left = [axis for axis in range(len(shape)) if axis not in gone]
         positions = np.arange(prod(shape)).reshape(shape).transpose(left + gone)
         positions = positions.reshape(prod(shape[axis] for axis in left), -1)
         output = [1 if axis in gone else n for axis, n in enumerate(shape) if keep or axis in left]
-        share = np.full(len(positions), 1 / positions.shape[1])
-        return self.linear(node, positions, _repeated(share, positions), np.zeros(len(positions)), output)
+        numbers = np.full(positions.shape, 1 / positions.shape[1])
+        return self.linear(node, positions, numbers, np.zeros(len(positions)), output)
 
     def elementwise(self, node: Node) -> list[Tensor]:
         """A scalar function; where the input merely rearranges a step, it is applied to that step."""
@@ -212,17 +201,16 @@ class Operators:
         return [Entries(step, index.reshape(x.index.shape))]
 
 
-Operator = Callable[[Operators, Node], list[Tensor]]
-MOVES = ("Flatten", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze")
-OPERATORS: dict[str, Operator] = {
-    **dict.fromkeys(MOVES, Operators.move),
+OPERATORS: dict[str, Callable[[Operators, Node], list[Tensor]]] = {
+    **dict.fromkeys(("Flatten", "Gather", "Identity", "Reshape", "Slice"), Operators.move),
+    **dict.fromkeys(("Squeeze", "Transpose", "Unsqueeze"), Operators.move),
     **dict.fromkeys(("Add", "Sub", "Mul", "Div"), Operators.arithmetic),
     **dict.fromkeys(("AveragePool", "MaxPool"), Operators.pool),
     **dict.fromkeys(("GlobalAveragePool", "ReduceMean"), Operators.mean),
+    **dict.fromkeys(("Gemm", "MatMul"), Operators.product),
     **dict.fromkeys(("Clip", "LeakyRelu", "Relu", "Sigmoid", "Tanh"), Operators.elementwise),
     **{"BatchNormalization": Operators.batch_normalization, "Concat": Operators.concat, "Shape": Operators.shape},
-    **{"Constant": Operators.constant, "Conv": Operators.convolution, "Gemm": Operators.gemm},
-    "MatMul": Operators.matmul,
+    **{"Constant": Operators.constant, "Conv": Operators.convolution},
 }
 
 
@@ -236,10 +224,6 @@ def combination(positions: Index, numbers: Array, length: int) -> scipy.sparse.c
     present = positions >= 0
     ends = np.concatenate([[0], np.cumsum(present.sum(axis=1))])
     return scipy.sparse.csr_array((numbers[present], positions[present], ends), (len(positions), length))
-
-
-def _repeated(column: Array, like: Index) -> Array:
-    return np.broadcast_to(column[:, None], like.shape)
 
 
 def windows(node: Node, extents: Sequence[int], kernel: Sequence[int]) -> Index:
@@ -268,11 +252,10 @@ def windows(node: Node, extents: Sequence[int], kernel: Sequence[int]) -> Index:
     return seen.reshape(*seen.shape[: rank + 1], -1)
 
 
-def _movement(node: Node) -> Callable[[Constant], Constant]:
-    """What an operator of MOVES does to an array."""
-    shape = node.shape(0)
+def _movement(node: Node, shape: tuple[int, ...]) -> Callable[[Constant], Constant]:
+    """What an operator that moves entries does to an array of this shape."""
     if node.operator == "Reshape":
-        target, keep = integers(node.input(1), "the shape"), not node.attribute("allowzero", 0)
+        target, keep = [int(n) for n in node.constant(1, "i")], not node.attribute("allowzero", 0)
         target = [shape[i] if n == 0 and keep else n for i, n in enumerate(target)]
         return lambda a: a.reshape(target)
     if node.operator == "Flatten":
@@ -289,8 +272,7 @@ def _movement(node: Node) -> Callable[[Constant], Constant]:
             return lambda a: a.squeeze(None if axes is None else tuple(axes))
         return lambda a: np.expand_dims(a, tuple(axes or ()))
     if node.operator == "Gather":
-        axis, where = node.attribute("axis", 0), node.constant(1)
-        integers(where, "the indices")
+        axis, where = node.attribute("axis", 0), node.constant(1, "i")
         return lambda a: np.take(a, where, axis)
     return _slices(node, shape) if node.operator == "Slice" else lambda a: a
 
@@ -309,9 +291,8 @@ def _slices(node: Node, shape: Sequence[int]) -> Callable[[Constant], Constant]:
 def _function(node: Node) -> Function:
     """The scalar function of an elementwise operator."""
     if node.operator == "Clip":
-        given = [(node.input(i), node.attribute(name)) for i, name in ((1, "min"), (2, "max"))]
-        limits = [old if new is None else real(new, "a limit").item() for new, old in given]
-        low, high = (none if limit is None else limit for limit, none in zip(limits, (-np.inf, np.inf), strict=True))
+        ends = [node.attribute("min", -np.inf), node.attribute("max", np.inf)]
+        low, high = (node.real(i + 1).item() if node.has(i + 1) else end for i, end in enumerate(ends))
         node.require(low <= high, "its lower limit is above its upper limit, or not a number")
         return clip(low, high)
     if node.operator == "LeakyRelu":

@@ -1,20 +1,18 @@
 """The kernel's own reading of an ONNX file. What it does not know, it refuses."""
 
-from __future__ import annotations
-
 import hashlib
+from math import prod
 
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from provenn.verifier.check.network import Network, Step, pruned
-from provenn.verifier.check.network_ops import OPERATORS, Operators
+from provenn.verifier.check.network_ops import OPERATORS, Operators, whole
 from provenn.verifier.check.rejected import CertificateRejected, require
 from provenn.verifier.check.tensors import Entries, Node, Tensor, budget, decode, decompressed
 
-OPSETS = range(7, 27)
-"""Versions of the operator set whose differences the operators here know (numpy's broadcasting begins with 7)."""
+OPSETS = range(7, 27)  # whose differences the operators here know (numpy's broadcasting begins with 7)
 
 
 def read_network(data: bytes) -> Network:
@@ -25,9 +23,10 @@ def read_network(data: bytes) -> Network:
     data = decompressed(data, "model")
     try:
         model = onnx.ModelProto.FromString(data)
-    except (DecodeError, UnicodeDecodeError) as error:
+        onnx.checker.check_model(data)
+    except (DecodeError, UnicodeDecodeError, onnx.checker.ValidationError) as error:
         raise CertificateRejected("model", f"it is not an ONNX file: {error}") from error
-    graph = model.graph
+    graph, operators = model.graph, Operators()
     versions = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
     require(len(versions) == 1 and versions[0] in OPSETS, "model", f"operator set {versions} is not among {OPSETS}")
     plain = not model.functions and not graph.sparse_initializer and not model.training_info
@@ -35,15 +34,14 @@ def read_network(data: bytes) -> Network:
     names = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in names]
     require(len(inputs) == len(graph.output) == 1, "model", "it must have one input and one output")
-    shape, operators = _input_shape(inputs[0]), Operators()
-    start = operators.add(Step(inputs[0].name, int(np.prod(shape)), ()))
+    shape = _input_shape(inputs[0])
+    start = operators.add(Step(inputs[0].name, prod(shape), ()))
     values: dict[str, Tensor | None] = {"": None}
-    _define(values, inputs[0].name, Entries(start, np.arange(np.prod(shape)).reshape(shape)))
+    _define(values, inputs[0].name, whole(start, shape)[0])
     for tensor in graph.initializer:
         _define(values, tensor.name, decode(tensor))
     for node in graph.node:
-        with np.errstate(all="ignore"):
-            _run(operators, values, node)
+        _run(operators, values, node)
     result = values.get(graph.output[0].name)
     if not isinstance(result, Entries):
         raise CertificateRejected("model", f"output {graph.output[0].name} is not computed from the input")
@@ -74,15 +72,16 @@ def _run(operators: Operators, values: dict[str, Tensor | None], proto: onnx.Nod
     name = proto.output[0] if proto.output else proto.name
     known = proto.domain in ("", "ai.onnx") and proto.op_type in OPERATORS
     require(known, "model", f"node {name}: operator {proto.domain} {proto.op_type} is not read by the checker")
-    for source in proto.input:
-        require(source in values, "model", f"node {name}: input {source!r} is not defined before it")
-    attributes = {a.name: a for a in proto.attribute}
-    require(len(attributes) == len(proto.attribute), "model", f"node {name}: an attribute is given twice")
-    tensors = {key: decode(a.t) for key, a in attributes.items() if a.type == onnx.AttributeProto.TENSOR}
+    missing = [source for source in proto.input if source not in values]
+    require(not missing, "model", f"node {name}: inputs {missing} are not defined before it")
+    given = {a.name: a for a in proto.attribute}
+    require(len(given) == len(proto.attribute), "model", f"node {name}: an attribute is given twice")
     try:
-        given = {key: onnx.helper.get_attribute_value(a) for key, a in attributes.items()} | tensors
-        node = Node(name, proto.op_type, [values[i] for i in proto.input], len(proto.output), given)
-        results = OPERATORS[proto.op_type](operators, node)
+        attributes = {key: onnx.helper.get_attribute_value(a) for key, a in given.items()}
+        attributes |= {key: decode(a) for key, a in attributes.items() if isinstance(a, onnx.TensorProto)}
+        node = Node(name, proto.op_type, [values[i] for i in proto.input], len(proto.output), attributes)
+        with np.errstate(all="ignore"):
+            results = OPERATORS[proto.op_type](operators, node)
     except (ValueError, IndexError, TypeError, OverflowError, MemoryError) as error:
         raise CertificateRejected("model", f"node {name} ({proto.op_type}): {error}") from error
     node.require(not node.attributes, f"attribute {', '.join(node.attributes)} is not understood")

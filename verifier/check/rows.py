@@ -18,6 +18,7 @@ NaN and infinities are never hidden: they end in a bound that is NaN or -inf, wh
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -26,8 +27,7 @@ from provenn.verifier.check.network import Affine, Elementwise, Index, Matrix, M
 from provenn.verifier.check.rejected import CertificateRejected, require
 from provenn.verifier.check.rounding import UNDERFLOW, Array, down, unit, up
 
-CHUNK_BYTES = 2**25
-"""Memory for one array of coefficients; about eight are alive at once."""
+CHUNK_BYTES = 2**25  # memory for one array of coefficients; about eight are alive at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,10 +52,8 @@ class Ball:
     norm: int
 
     def smallest(self, a: Array) -> tuple[Array, Array]:
-        """Min of a x = a c - radius |a|_dual, as computed, and the sum of absolute values behind it: [r], [r].
-
-        The dual norm of 1 is the largest entry; of 2 it is 2, whose squares lose less than 2^-500 to underflow.
-        """
+        """Min of a x = a c - radius |a|_dual, as computed, and the sum of absolute values behind it: [r], [r]."""
+        # underflow of squares costs the 2-norm less than 2^-500
         dual = np.abs(a).max(axis=1) if self.norm == 1 else np.sqrt(np.einsum("rn,rn->r", a, a)) + 2.0**-500
         reach = dual * self.radius
         return a @ self.centre - reach, np.abs(a) @ (np.abs(self.centre) + 2.0**-1000) + reach
@@ -63,7 +61,7 @@ class Ball:
 
 @dataclass(frozen=True, eq=False)
 class Lines:
-    """(2) for a nonlinear step: slopes, diagonals [n] or matrices [n, source] (None: 0); intercepts, size of (3) [n]."""
+    """(2) for a nonlinear step: slopes, diagonals [n] or matrices [n, source], or none; intercepts, size of (3) [n]."""
 
     slopes: tuple[Matrix, Matrix] | None
     below: Array
@@ -78,20 +76,19 @@ class Bounds:
         self.network, self.ball = network, ball
         self.boxes: dict[int, Box] = {0: box}
         self._slopes: Mapping[str, Array] = {}
-        self._lines: dict[tuple[int, bool], Lines] = {}
-        self._sizes: dict[int, Array] = {}
+        self._cache: dict[tuple[int, bool], Lines] = {}
         self._unit = unit(network.roundings)
 
     def accept(self, index: int, box: Box) -> None:
         """Takes a proved box.   Raises: CertificateRejected if a later step was bounded already."""
         require(index >= max(self.boxes), "claims", "they are not in the order of the network")
         self.boxes[index] = box
-        self._lines.clear()
+        self._cache.clear()
 
     def choose(self, slopes: Mapping[str, Array]) -> None:
         """Lower slopes [n] by step name for a ReLU's unstable neurons, instead of its own choice; any are sound."""
         self._slopes = slopes
-        self._lines.clear()
+        self._cache.clear()
 
     def box(self, index: int) -> Box:
         """The interval of a step: the one accepted, or interval arithmetic from its sources'."""
@@ -124,27 +121,14 @@ class Bounds:
             return Box(*(bound.max(axis=1) for bound in _windows(step, boxes[0])))
         raise CertificateRejected("model", f"step {step.name} has no interval rule")
 
-    def _size(self, index: int, step: Affine) -> Array:
-        """|W| m + |b|: [n]. The added constant covers the underflow of the products."""
-        if index not in self._sizes:
-            reach = step.magnitude @ self.box(step.sources[0]).largest
-            self._sizes[index] = reach + step.bias_size + 2.0**-1000
-        return self._sizes[index]
-
     def _linear(self, index: int, constant: bool) -> Lines:
         """(2) for a nonlinear step; where `constant`, its range only."""
-        if (index, constant) not in self._lines:
-            step = self.network.steps[index]
-            if constant:
-                whole = self.box(index)
-                lines = Lines(None, whole.lower, whole.upper, whole.largest)
-            else:
-                box = self.box(step.sources[0])
-                lines = _pooled(step, box) if isinstance(step, MaxPool) else self._enclosed(step, box)
-            self._lines[index, constant] = lines
-        return self._lines[index, constant]
-
-    def _enclosed(self, step: Step, box: Box) -> Lines:
+        step = self.network.steps[index]
+        box = self.box(index if constant else step.sources[0])
+        if constant:
+            return Lines(None, box.lower, box.upper, box.largest)
+        if isinstance(step, MaxPool):
+            return _pooled(step, box)
         if not isinstance(step, Elementwise):
             raise CertificateRejected("model", f"step {step.name} has no linear rule")
         enclosure = step.function(box.lower, box.upper)
@@ -169,7 +153,7 @@ class Bounds:
         chunk = max(1, CHUNK_BYTES // (8 * max(step.length for step in self.network.steps[: index + 1])))
         parts = [np.zeros(0)]
         for start in range(0, rows.shape[0], chunk):
-            some = rows[start : start + chunk]
+            some: Any = rows[start : start + chunk]
             parts.append(self._pulled(index, some.toarray() if scipy.sparse.issparse(some) else some, constant))
         return np.concatenate(parts)
 
@@ -181,15 +165,18 @@ class Bounds:
             if i not in coefficients:
                 continue
             step, a = self.network.steps[i], coefficients.pop(i)
-            if isinstance(step, Affine):
-                total += a @ step.bias
-                terms += np.abs(a) @ self._size(i, step)
-                pulled = [a @ step.matrix]
-            elif isinstance(step, Stack):
+            if isinstance(step, Stack):
                 ends = np.cumsum([self.network.steps[source].length for source in step.sources])
                 pulled = np.split(a, ends[:-1], axis=1)
+            elif isinstance(step, Affine):
+                size = step.magnitude @ self.box(step.sources[0]).largest + step.bias_size + 2.0**-1000
+                total += a @ step.bias
+                terms += np.abs(a) @ size  # (3); the constant in it covers the underflow of its products
+                pulled = [a @ step.matrix]
             else:
-                line, positive, negative = self._linear(i, constant), np.maximum(a, 0.0), np.minimum(a, 0.0)
+                if (i, constant) not in self._cache:
+                    self._cache[i, constant] = self._linear(i, constant)
+                line, positive, negative = self._cache[i, constant], np.maximum(a, 0.0), np.minimum(a, 0.0)
                 total += positive @ line.below + negative @ line.above
                 terms += np.abs(a) @ line.size
                 pulled = [_times(positive, line.slopes[0]) + _times(negative, line.slopes[1])] if line.slopes else []

@@ -18,17 +18,14 @@ from provenn.verifier.check.rows import Ball, Box
 
 Vector = tuple[Fraction, ...]
 
-DECIMAL = re.compile(r"[+-]?([0-9]{1,400}\.?[0-9]{0,400}|\.[0-9]{1,400})([eE][+-]?[0-9]{1,3})?|")
+DECIMAL = re.compile(r"[+-]?([0-9]{1,400}\.?[0-9]{0,400}|\.[0-9]{1,400})([eE][+-]?[0-9]{1,3})?")
 RATIONAL = re.compile(r"-?[0-9]{1,400}/0*[1-9][0-9]{0,400}")
 HEXADECIMAL = re.compile(r"(-?)0x([01])(?:\.([0-9a-f]{0,13}))?p([+-]?[0-9]{1,4})")
 
-DEPTH, DISJUNCTS, ATOMS = 64, 100_000, 10_000_000
-"""Limits of VNN-LIB: of nesting, of disjuncts, of constraints in all disjuncts together."""
+DEPTH, DISJUNCTS, ATOMS = 64, 100_000, 10_000_000  # limits of nesting, disjuncts, constraints in all of them
 
-Linear = dict[str, Fraction]
-"""Coefficient of each variable; "" stands for the constant. An atom is a Linear that is to be >= 0."""
-Limits = dict[tuple[int, int], Fraction]
-"""Bounds by (input, 1 lower or -1 upper)."""
+Linear = dict[str, Fraction]  # coefficients by variable; "" stands for the constant. An atom is one that is >= 0
+Limits = dict[tuple[int, int], Fraction]  # bounds by (input, 1 lower or -1 upper)
 
 
 @dataclass(frozen=True)
@@ -62,7 +59,7 @@ def number(text: str) -> Fraction:
     if match := HEXADECIMAL.fullmatch(text):
         sign, whole, part, exponent = match.groups(default="")
         return int(f"{sign}{whole}{part}", 16) * Fraction(2) ** (int(exponent) - 4 * len(part))
-    known = text and (DECIMAL.fullmatch(text) or RATIONAL.fullmatch(text))
+    known = DECIMAL.fullmatch(text) or RATIONAL.fullmatch(text)
     require(known, "specification", f"{text[:40]!r} is not a number that is read here")
     return Fraction(text)
 
@@ -90,39 +87,36 @@ def _list(value: Any) -> list[Any]:
     return list(value)
 
 
-def _rational(value: Any) -> Fraction:
-    require(type(value) in (Fraction, int, str), "specification", "a number is missing")
-    return number(value) if isinstance(value, str) else Fraction(value)
-
-
-def _vector(value: Any) -> Vector:
-    return tuple(_rational(x) for x in _list(value))
+def _vector(*values: Any) -> Vector:
+    return tuple(x if isinstance(x, Fraction) else number(str(x)) for x in values)
 
 
 def _box(content: Any) -> Case:
-    lower, upper, unsafe = _only(content, "lower", "upper", "unsafe")
-    pairs = [_only(clause, "C", "d") for clause in _list(unsafe)]
-    clauses = tuple(Clause(tuple(map(_vector, _list(matrix))), _vector(bound)) for matrix, bound in pairs)
-    return Case(_vector(lower), _vector(upper), clauses)
+    lower, upper, unsafe = (_list(part) for part in _only(content, "lower", "upper", "unsafe"))
+    pairs = [[_list(part) for part in _only(clause, "C", "d")] for clause in unsafe]
+    clauses = tuple(Clause(tuple(_vector(*_list(row)) for row in c), _vector(*d)) for c, d in pairs)
+    return Case(_vector(*lower), _vector(*upper), clauses)
 
 
 def _robustness(content: Any) -> Case:
     """Box and ball of radius epsilon around the input, within the clip range; clauses y_j - y_label >= 0."""
-    names = ("input", "label", "outputs", "target", "epsilon", "norm", "clip")
-    given, label, outputs, target, epsilon, norm, clip = _only(content, *names)
-    centre, radius, norm = _vector(given), _rational(epsilon), norm or "inf"
-    label, outputs, goal = (_rational(0 if n is None else n) for n in (label, outputs, target))
+    names = ("input", "clip", "norm", "target", "label", "outputs", "epsilon")
+    given, clip, norm, target, *rest = _only(content, *names)
+    centre, (label, outputs, radius) = _vector(*_list(given)), _vector(*rest)
+    (goal,) = _vector(-1 if target is None else target)
     whole = label.denominator == outputs.denominator == goal.denominator == 1 and outputs <= 2**20
-    inside = 0 <= label < outputs and (target is None or (0 <= goal < outputs and goal != label))
+    inside = 0 <= label < outputs and -1 <= goal < outputs and goal != label and (target is None or goal >= 0)
     require(whole and inside, "specification", "label or target is out of range, or they are the same")
-    require(radius >= 0 and norm in ("inf", "2", "1"), "specification", "epsilon is negative, or the norm unknown")
-    limits = (min(centre) - radius, max(centre) + radius) if clip is None else _vector(clip)
+    require(
+        radius >= 0 and norm in (None, "inf", "2", "1"), "specification", "epsilon is negative, or the norm unknown"
+    )
+    limits = (min(centre) - radius, max(centre) + radius) if clip is None else _vector(*_list(clip))
     require(len(limits) == 2, "specification", "the clip range must have two ends")
     lower, upper = tuple(max(x - radius, limits[0]) for x in centre), tuple(min(x + radius, limits[1]) for x in centre)
-    others = [j for j in range(int(outputs)) if j != label and (target is None or j == goal)]
+    others = [j for j in range(int(outputs)) if j != label and goal in (-1, j)]
     rows = [tuple(Fraction((i == j) - (i == label)) for i in range(int(outputs))) for j in others]
     clauses = tuple(Clause((row,), (Fraction(0),)) for row in rows)
-    return Case(lower, upper, clauses, None if norm == "inf" else (centre, radius, int(norm)))
+    return Case(lower, upper, clauses, (centre, radius, int(norm)) if norm in ("1", "2") else None)
 
 
 def read_vnnlib(text: bytes) -> tuple[Case, ...]:

@@ -1,7 +1,5 @@
 """Numbers out of an ONNX file: tensors, attributes and nodes, exactly or not at all."""
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,9 +14,7 @@ from provenn.verifier.check.network import Index
 from provenn.verifier.check.rejected import CertificateRejected, require
 from provenn.verifier.check.rounding import Array
 
-FILE_LIMIT, ELEMENT_LIMIT = 2**30, 2**24
-"""Bytes of a file after decompression; entries of any one tensor."""
-
+FILE_LIMIT, ELEMENT_LIMIT = 2**30, 2**24  # bytes of a file after decompression; entries of any one tensor
 Constant = NDArray[Any]
 
 
@@ -70,20 +66,6 @@ def decode(tensor: onnx.TensorProto) -> Constant:
     return values
 
 
-def real(constant: Tensor | None, what: str) -> Array:
-    """A constant of floats in float64, exactly.   Raises: CertificateRejected if it is not one."""
-    floats = isinstance(constant, np.ndarray) and constant.dtype.kind == "f"
-    require(floats, "model", f"{what} must be a constant of floats")
-    return np.asarray(constant, np.float64)
-
-
-def integers(constant: Tensor | None, what: str) -> list[int]:
-    """A constant of integers as a flat list.   Raises: CertificateRejected if it is not one."""
-    whole = isinstance(constant, np.ndarray) and constant.dtype.kind == "i"
-    require(whole, "model", f"{what} must be a constant of integers")
-    return [int(i) for i in np.asarray(constant).ravel()]
-
-
 @dataclass
 class Node:
     """One node: its operator, the tensors it reads (None: left out), and its attributes, removed as they are read."""
@@ -102,28 +84,33 @@ class Node:
         """The attribute's value."""
         return self.attributes.pop(name, default)
 
-    def input(self, position: int) -> Tensor | None:
-        """The tensor at `position`, None if left out."""
-        return self.inputs[position] if position < len(self.inputs) else None
+    def has(self, position: int) -> bool:
+        """Whether there is an input at `position`."""
+        return position < len(self.inputs) and self.inputs[position] is not None
 
     def variable(self, position: int = 0) -> Entries:
         """The tensor at `position`, which must depend on the network's input."""
-        tensor = self.input(position)
+        tensor = self.inputs[position]
         self.require(isinstance(tensor, Entries), f"input {position} is not computed from the network's input")
         return tensor  # type: ignore[return-value]
 
-    def constant(self, position: int) -> Constant:
-        """The tensor at `position`, which must not."""
-        tensor = self.input(position)
-        self.require(isinstance(tensor, np.ndarray), f"input {position} is not a constant")
+    def constant(self, position: int, kinds: str = "fib") -> Constant:
+        """The constant at `position`, of floats "f", integers "i" or truth values "b"."""
+        tensor = self.inputs[position]
+        known = isinstance(tensor, np.ndarray) and tensor.dtype.kind in kinds
+        self.require(known, f"input {position} is not a constant of the right type")
         return tensor  # type: ignore[return-value]
 
-    def shape(self, position: int) -> tuple[int, ...]:
+    def real(self, position: int) -> Array:
+        """The constant of floats at `position` in float64, exactly."""
+        return self.constant(position, "f").astype(np.float64)
+
+    def shape(self, position: int = 0) -> tuple[int, ...]:
         """The shape of the tensor at `position`, at batch 1."""
-        tensor = self.input(position)
+        tensor = self.inputs[position]
         return tensor.index.shape if isinstance(tensor, Entries) else self.constant(position).shape
 
     def listed(self, name: str, position: int) -> list[int] | None:
         """Integers that are an attribute in older operator sets and an input in newer ones; None if left out."""
         given = self.attribute(name)
-        return integers(self.input(position), name) if given is None and self.input(position) is not None else given
+        return [int(n) for n in self.constant(position, "i").ravel()] if self.has(position) else given
