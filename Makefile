@@ -41,8 +41,9 @@ types: $(DONE) $(TREE) ## strict type check of everything that is installed
 
 check: lint types test ## what must be green before a change lands
 
-bench: $(DONE)   ## speed against the reference networks in ../shared
+bench: $(DONE)   ## speed: bounds on the reference networks, and what the service adds
 	$(BIN)/python benchmarks/crown.py
+	$(BIN)/python benchmarks/service.py
 
 lock: $(DONE)    ## resolve requirements.lock anew from pyproject.toml
 	$(BIN)/python -m pip install --quiet uv

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import signal
 import subprocess
 import sys
@@ -57,7 +56,6 @@ class Demo:
 def main() -> int:
     """0 if every certificate was accepted."""
     signal.signal(signal.SIGTERM, _stop)
-    logging.getLogger("torch.onnx._internal.exporter._registration").disabled = True  # it only misses torchvision
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--network", default="digits-cnn-robust", help="a network of the zoo")
     parser.add_argument("--images", type=int, default=100, help="how many test images")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 
 import torch
@@ -26,7 +29,7 @@ def export(module: nn.Module, input_shape: tuple[int, ...]) -> bytes:
     training = module.training
     module.eval()
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _without_torchvision():
             warnings.simplefilter("ignore", DeprecationWarning)
             warnings.simplefilter("ignore", FutureWarning)
             batch = torch.export.Dim("batch")
@@ -39,3 +42,15 @@ def export(module: nn.Module, input_shape: tuple[int, ...]) -> bytes:
         module.train(training)
     assert program is not None
     return bytes(program.model_proto.SerializeToString())
+
+
+@contextmanager
+def _without_torchvision() -> Iterator[None]:
+    """Keeps the exporter from telling everybody that it would also know torchvision's operators."""
+    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

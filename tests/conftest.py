@@ -7,8 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from jaxtyping import install_import_hook
 
 torch.set_num_threads(1)
+# The shapes that signatures state are checked while tests run, and only then.
+TYPED = ["provenn.verifier.bounds", "provenn.verifier.interval", "provenn.verifier.ops", "provenn.verifier.region"]
+install_import_hook(TYPED, "beartype.beartype")
 
 
 @pytest.fixture(scope="session")

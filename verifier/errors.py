@@ -33,8 +33,8 @@ class UnsupportedOp(InvalidModel):
     """Operator `op_type` of node `node` has no rule here (or not in this form: `reason`)."""
 
     def __init__(self, node: str, op_type: str, reason: str = "", supported: Iterable[str] = ()) -> None:
-        self.op_type = op_type
-        known = ", ".join(sorted(supported))
+        self.op_type, self.supported = op_type, tuple(sorted(supported))
+        known = ", ".join(self.supported)
         message = f"operator {op_type} is not supported" + (f": {reason}" if reason else "")
         super().__init__(message + (f". Supported operators: {known}" if known else ""), node)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from provenn.models.onnx_ops.plan import Constant, Node, Plan, Value, tensor
-from provenn.models.onnx_ops.windows import paddings, require_few_cells, steps, windows
+from provenn.models.onnx_ops.windows import paddings, require_pool, steps, windows
 from provenn.models.tensors import Array
 from provenn.verifier.ops.base import Op, Shape
 from provenn.verifier.ops.conv import Conv, ConvTranspose
@@ -44,7 +44,8 @@ def conv_transpose(plan: Plan, node: Node) -> Sequence[Value]:
     rank = len(kernel)
     stride, dilation = steps(node, rank)
     extra = tuple(node.attribute("output_padding") or (0,) * rank)
-    node.require(len(extra) == rank and min(extra) >= 0, f"output_padding {list(extra)} does not fit {rank} axes")
+    fits = len(extra) == rank and all(0 <= e < s for e, s in zip(extra, stride, strict=True))
+    node.require(fits, f"output_padding {list(extra)} must be smaller than the strides {list(stride)}")
     rows = zip(x.shape[2:], stride, extra, dilation, kernel, strict=True)
     whole = tuple(s * (n - 1) + e + d * (k - 1) + 1 for n, s, e, d, k in rows)
     plan.limits.require_elements((outer, *whole), f"node '{node.name}': its output before it is cropped")
@@ -64,7 +65,7 @@ def max_pool(plan: Plan, node: Node) -> Sequence[Value]:
     x, kernel = _pooled(plan, node)
     node.flag("storage_order")
     found = windows(plan, node, x.shape[2:], kernel)
-    require_few_cells(node, found, plan.limits)
+    require_pool(node, found, plan.limits)
     op = MaxPool(kernel, found.stride, found.padding, found.dilation, found.ceil)
     return [plan.emit(node, op, [x], (*x.shape[:2], *found.output), True)]
 
@@ -84,7 +85,7 @@ def average_pool(plan: Plan, node: Node) -> Sequence[Value]:
     x, kernel = _pooled(plan, node)
     counted = node.flag("count_include_pad")
     found = windows(plan, node, x.shape[2:], kernel)
-    require_few_cells(node, found, plan.limits)
+    require_pool(node, found, plan.limits)
     node.supported(max(found.dilation) == 1, "dilations other than 1")
     op = AveragePool(kernel, found.stride, found.padding, found.ceil, counted)
     return [plan.emit(node, op, [x], (*x.shape[:2], *found.output), True)]

@@ -41,16 +41,9 @@ def windows(plan: Plan, node: Node, size: Shape, kernel: Shape) -> Windows:
     padding, automatic = paddings(node, rank)
     ceil = node.flag("ceil_mode")
     node.require(len(kernel) == rank and min(kernel) > 0, f"kernel {list(kernel)} does not fit {rank} spatial axes")
-    span = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
     if automatic in ("SAME_UPPER", "SAME_LOWER"):
-        missing = [(-(-n // s) - 1) * s + k - n for n, s, k in zip(size, stride, span, strict=True)]
-        # The specification is silent about windows that end before the input does, and onnxruntime moves them.
-        node.supported(
-            min(missing) >= (-1 if node.operator == "Conv" else 0), f"{automatic} with strides {list(stride)}"
-        )
-        needed = [max(n, 0) for n in missing]
-        small, large = tuple(t // 2 for t in needed), tuple(t - t // 2 for t in needed)
-        padding = small + large if automatic == "SAME_UPPER" else large + small
+        node.supported(max(dilation) == 1, f"{automatic} with dilations, which runtimes pad differently")
+        padding = _same(node, size, kernel, stride, automatic)
     found = Windows(kernel, stride, dilation, padding, ceil, ())
     axes = found.axes(size)
     plan.limits.require_elements([a.size + a.begin + a.end for a in axes], f"node '{node.name}': its padded input")
@@ -58,6 +51,15 @@ def windows(plan: Plan, node: Node, size: Shape, kernel: Shape) -> Windows:
         whole = axis.size + axis.begin + axis.end
         node.require(axis.span <= whole, f"its kernel spans {axis.span} cells, the padded axis has {whole}")
     return Windows(kernel, stride, dilation, padding, ceil, tuple(axis.windows for axis in axes))
+
+
+def _same(node: Node, size: Shape, kernel: Shape, stride: Shape, automatic: str) -> Shape:
+    missing = [(-(-n // s) - 1) * s + k - n for n, k, s in zip(size, kernel, stride, strict=True)]
+    # The specification is silent about windows that end before the input does; onnxruntime moves or refuses them.
+    least = -1 if node.operator == "Conv" else 0
+    node.supported(min(missing) >= least, f"{automatic} with strides {list(stride)} beyond the kernel {list(kernel)}")
+    small, large = tuple(max(n, 0) // 2 for n in missing), tuple(-(-max(n, 0) // 2) for n in missing)
+    return small + large if automatic == "SAME_UPPER" else large + small
 
 
 def steps(node: Node, rank: int) -> tuple[Shape, Shape]:
@@ -77,8 +79,10 @@ def paddings(node: Node, rank: int) -> tuple[Shape, str]:
     return pads, automatic
 
 
-def require_few_cells(node: Node, found: Windows, limits: Limits) -> None:
-    """Raises: ResourceLimit if the windows along one axis have too many cells together."""
+def require_pool(node: Node, found: Windows, limits: Limits) -> None:
+    """Raises: InvalidModel for padding as wide as the kernel; ResourceLimit for too many cells along one axis."""
+    wide = any(p >= k for p, k in zip(found.padding, found.kernel * 2, strict=True))
+    node.require(not wide, f"pads {list(found.padding)} as wide as the kernel {list(found.kernel)}")
     for count, extent in zip(found.output, found.kernel, strict=True):
         if count * extent > limits.cells:
             raise ResourceLimit(f"node '{node.name}': cells of the pooling windows along one axis", str(limits.cells))

@@ -336,6 +336,7 @@ UNSUPPORTED = {
         op("Conv", IMAGE, floats(2, 4, 1, 2), auto_pad="SAME_UPPER", strides=[4, 5]),
         "SAME_UPPER with strides",
     ),
+    "same padding with dilations": (op("Conv", IMAGE, KERNEL, auto_pad="SAME_LOWER", dilations=[2, 1]), "dilations"),
     "four spatial axes": (op("MaxPool", (1, 1, 2, 2, 2, 2), kernel_shape=[1, 1, 1, 1]), "4 spatial axes"),
     "softmax": (op("Softmax", (1, 3)), "logits"),
     "constant kernel convolved": (op("Conv", (1, 4, 3, 3), floats(1, 4, 5, 5), place=1), "the weight must be constant"),
@@ -352,6 +353,7 @@ def test_forms_that_no_rule_covers_are_refused(name: str) -> None:
 
 
 MALFORMED = {
+    "output padding": (op("ConvTranspose", IMAGE, BACK, output_padding=[1, 0]), "smaller than the strides"),
     "flag": (op("Gemm", (1, 4), W45, transB=2), "transB is 2; it must be 0 or 1"),
     "other flag": (op("AveragePool", IMAGE, kernel_shape=[2, 2], ceil_mode=7), "ceil_mode is 7"),
     "epsilon": (op("BatchNormalization", (1, 2), *[floats(2)] * 4, epsilon=-1.0), "epsilon"),
@@ -364,7 +366,7 @@ MALFORMED = {
     "stride 0": (op("Conv", IMAGE, KERNEL, strides=[0, 1]), "must be positive"),
     "negative pads": (op("Conv", IMAGE, KERNEL, pads=[-1, 0, 0, 0]), "pads"),
     "bias": (op("Conv", IMAGE, KERNEL, floats(5)), "the bias must have 6 numbers"),
-    "window in the padding": (op("MaxPool", IMAGE, kernel_shape=[1, 1], pads=[1, 1, 1, 1]), "in the padding entirely"),
+    "window in the padding": (op("MaxPool", IMAGE, kernel_shape=[1, 1], pads=[1, 1, 1, 1]), "as wide as the kernel"),
     "addition": (op("Add", (1, 3), floats(4)), "do not fit each other"),
     "division by zero": (op("Div", (1, 3), np.float32([1, 0, 2])), "division by zero"),
     "negative variance": (op("BatchNormalization", (1, 2), *[floats(2)] * 3, np.float32([-1, 1])), "variance"),

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from provenn.verifier.check.manifest import load, load_zip
+from provenn.verifier.check.rejected import CertificateRejected, require
 
 __all__ = ["load", "load_zip", "to_zip", "write"]
+
+FILES, BYTES = 16, 2**30
+"""Limits: files of a bundle, bytes of all of them."""
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The earliest time a zip file can state."""
@@ -59,3 +64,30 @@ def _replace(fresh: Path, folder: Path) -> None:
     folder.rename(old / "old")
     fresh.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def load(path: Path) -> dict[str, bytes]:
+    """A folder's files or a zip file's.   Raises: CertificateRejected for other contents; OSError if unreadable."""
+    if not path.is_dir():
+        return load_zip(path.read_bytes() if path.stat().st_size <= BYTES else b"")
+    entries = sorted(path.iterdir())
+    _admit([(entry.name, entry.lstat().st_size) for entry in entries])
+    require(all(e.is_file() and not e.is_symlink() for e in entries), "bundle", "it holds folders or links")
+    return {entry.name: entry.read_bytes() for entry in entries}
+
+
+def load_zip(data: bytes) -> dict[str, bytes]:
+    """A zip file's files.   Raises: CertificateRejected for folders, odd names, too many or too large files."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            _admit([(entry.filename, entry.file_size) for entry in archive.infolist()])
+            return {entry.filename: archive.read(entry) for entry in archive.infolist()}
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+        raise CertificateRejected("bundle", f"it is not a zip file that is read here: {error}") from error
+
+
+def _admit(entries: list[tuple[str, int]]) -> None:
+    few = len(entries) <= FILES and len(dict(entries)) == len(entries) and sum(size for _, size in entries) <= BYTES
+    require(few, "bundle", "it has too many or too large files, or two of one name")
+    plain = all(re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}", name) for name, _ in entries)
+    require(plain, "bundle", "it holds folders, or odd file names")

@@ -3,12 +3,24 @@
 import argparse
 import json
 import sys
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from provenn.verifier.check.claims import check
-from provenn.verifier.check.manifest import load
-from provenn.verifier.check.rejected import CertificateRejected
+from provenn.verifier.check.rejected import CertificateRejected, require
+
+
+def load(path: Path) -> dict[str, bytes]:
+    """The files of a folder or zip file by name; nothing is ever written."""
+    if path.is_dir():
+        return {entry.name: entry.read_bytes() for entry in path.iterdir()}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            require(sum(entry.file_size for entry in archive.infolist()) < 2**30, "bundle", "it is too large")
+            return {entry.filename: archive.read(entry) for entry in archive.infolist()}
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+        raise CertificateRejected("bundle", f"it is not a zip file that is read here: {error}") from error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+from itertools import groupby
 from math import lcm
 from typing import Any
 
@@ -17,7 +18,7 @@ from provenn.verifier.check.functions import RELU
 from provenn.verifier.check.manifest import Tensors, read_manifest, read_payload
 from provenn.verifier.check.network import Network
 from provenn.verifier.check.onnx_reader import read_network
-from provenn.verifier.check.rejected import CertificateRejected, require
+from provenn.verifier.check.rejected import require
 from provenn.verifier.check.rounding import Array, float_below, require_float64
 from provenn.verifier.check.rows import Bounds, Box
 from provenn.verifier.check.specification import Case, Vector, number, read_json, read_vnnlib
@@ -155,11 +156,9 @@ class _Case:
             self._interval(claim)
         missing = self.network.bounded.keys() - {claim["node"] for claim in claims[: len(ids)]}
         require(not missing, "claims", f"a case has no interval claim for {', '.join(sorted(missing))}")
-        groups: dict[str, list[Claim]] = {}
-        for claim in claims[len(ids) :]:
-            groups.setdefault(repr((claim["method"], claim["slopes"])), []).append(claim)
-        found = {k: margin for group in groups.values() for k, margin in self._margins(group)}
-        require(sum(map(len, groups.values())) == len(found), "claims", "a clause of a case has two margin claims")
+        found: dict[int, Fraction] = {}
+        for (method, _), group in groupby(claims[len(ids) :], key=lambda c: (c["method"], c["slopes"])):
+            self._margins(method, list(group), found)
         for k in range(len(self.case.clauses)):
             require(k in found, "claims", f"clause {k} of a case has no margin claim")
         return tuple(float_below(found[k]) for k in range(len(self.case.clauses)))
@@ -172,9 +171,9 @@ class _Case:
         """Proves by rows what interval arithmetic does not already imply, and takes the claimed box."""
         index, node = self.network.bounded.get(claim["node"], -1), claim["node"]
         lower, upper = self.tensors[claim["lower"]], self.tensors[claim["upper"]]
-        require(index >= 0 and lower.dtype == upper.dtype == np.float32, claim["id"], f"{node} is not to be bounded so")
-        fits = len(lower) == len(upper) == self.network.steps[index].length and (lower <= upper).all()
-        require(fits, claim["id"], f"{node}: its bounds differ in number, or a lower one is above an upper one")
+        fits = len(lower) == len(upper) == self.network.steps[index].length and lower.dtype == upper.dtype == np.float32
+        require(index >= 0 and fits, claim["id"], f"{node} is not to be bounded, or not by such numbers")
+        require((lower <= upper).all(), claim["id"], f"{node}: a lower bound lies above the upper bound")
         box = self.bounds.box(index)
         self._choose(claim)
         for sign, side, claimed, proved in ((1, "lower", lower, box.lower), (-1, "upper", -upper, -box.upper)):
@@ -185,20 +184,19 @@ class _Case:
             require(not len(wrong), claim["id"], reason)
         self.bounds.accept(index, Box(lower.astype(np.float64), upper.astype(np.float64)))
 
-    def _margins(self, claims: Sequence[Claim]) -> list[tuple[int, Fraction]]:
-        """Clauses and proved margins of claims that share one method and one choice of slopes."""
-        rows, clauses, proved = [], self.case.clauses, []
+    def _margins(self, method: str, claims: list[Claim], found: dict[int, Fraction]) -> None:
+        """Puts the proved margins, by clause, of claims with one method and one choice of slopes into `found`."""
+        rows, clauses = [], self.case.clauses
         for claim in claims:
             k, i = claim["clause"], claim["row"]
             known = 0 <= k < len(clauses) and 0 <= i < len(clauses[k].bound)
             require(known, claim["id"], f"there is no clause {k} with a row {i}")
             rows.append((clauses[k].matrix[i], clauses[k].bound[i]))
         self._choose(claims[0])
-        for claim, margin in zip(claims, row_margins(self.bounds, rows, claims[0]["method"]), strict=True):
-            if margin is None or not margin > number(claim["above"]) >= 0:
-                reason = (
-                    f"the margin of clause {claim['clause']}, row {claim['row']} is not above {claim['above']} >= 0"
-                )
-                raise CertificateRejected(claim["id"], reason)
-            proved.append((claim["clause"], margin))
-        return proved
+        for claim, margin in zip(claims, row_margins(self.bounds, rows, method), strict=True):
+            k, above = claim["clause"], number(claim["above"])
+            proved = margin is not None and k not in found and margin > above >= 0
+            require(
+                proved, claim["id"], f"the margin of clause {k} is not above {claim['above']} >= 0, or claimed twice"
+            )
+            found[k] = Fraction(margin or 0)

@@ -1,18 +1,13 @@
-"""The files of a certificate: the bundle that holds them, `manifest.json` (what it states), the payload (its numbers).
+"""The files of a certificate: `manifest.json`, what it states, and the payload, its numbers.
 
 The manifest is canonical JSON with known keys and without floats, sealed by its digest. The payload is a safetensors
 file: 8 bytes of length, a JSON header, raw little-endian data.
 """
 
 import hashlib
-import io
 import json
-import re
-import zipfile
-import zlib
 from collections.abc import Mapping
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,47 +26,13 @@ KINDS |= {"margin": CLAIM | {"clause": int, "row": int, "above": str}}
 """Keys and types. interval: the value `node` lies in [lower, upper] (payload entries) over the inputs of `case`;
 margin: row `row` of clause `clause` has a margin > above. slopes: name of a ReLU step -> payload entry (optional)."""
 
-FILES, BYTES = 16, 2**30  # limits of a bundle
 TYPES = {"F32": "<f4", "F64": "<f8", "U8": "u1"}
 Tensors = Mapping[str, NDArray[Any]]
 
 
-def load(path: Path) -> dict[str, bytes]:
-    """A folder's files or a zip file's.   Raises: CertificateRejected for other contents; OSError if unreadable."""
-    if not path.is_dir():
-        return load_zip(path.read_bytes() if path.stat().st_size <= BYTES else b"")
-    entries = sorted(path.iterdir())
-    _admit([(entry.name, entry.lstat().st_size) for entry in entries])
-    require(all(e.is_file() and not e.is_symlink() for e in entries), "bundle", "it holds folders or links")
-    return {entry.name: entry.read_bytes() for entry in entries}
-
-
-def load_zip(data: bytes) -> dict[str, bytes]:
-    """A zip file's files.   Raises: CertificateRejected for folders, odd names, too many or too large files."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            _admit([(entry.filename, entry.file_size) for entry in archive.infolist()])
-            return {entry.filename: archive.read(entry) for entry in archive.infolist()}
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-        raise CertificateRejected("bundle", f"it is not a zip file that is read here: {error}") from error
-
-
-def _admit(entries: list[tuple[str, int]]) -> None:
-    few = len(entries) <= FILES and len(dict(entries)) == len(entries) and sum(size for _, size in entries) <= BYTES
-    require(few, "bundle", "it has too many or too large files, or two of one name")
-    plain = all(re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}", name) for name, _ in entries)
-    require(plain, "bundle", "it holds folders, or odd file names")
-
-
 def canonical(value: Any) -> bytes:
-    """RFC 8785 for the values used here: objects, lists, strings, integers."""
-    return json.dumps(_ordered(value), separators=(",", ":"), ensure_ascii=False).encode()
-
-
-def _ordered(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _ordered(value[key]) for key in sorted(value, key=lambda k: k.encode("utf-16-be"))}
-    return [_ordered(v) for v in value] if isinstance(value, list) else value
+    """RFC 8785 for the values used here: objects (keys in ASCII), lists, strings, integers."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def sealed(content: Mapping[str, Any]) -> bytes:

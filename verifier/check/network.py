@@ -29,7 +29,10 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class Affine(Step):
-    """y = W x + b, W [length, n] within 8 u |W| of `matrix`, b within 8 u bias_size of `bias`; bias_size >= |bias|."""
+    """y = W x + b, x the sources one after the other, W within 8 u |W| of `matrix` [length, n], b within 8 u bias_size.
+
+    bias_size >= |bias|.
+    """
 
     matrix: Matrix
     bias: Array
@@ -39,11 +42,6 @@ class Affine(Step):
     def magnitude(self) -> Matrix:
         """|W|."""
         return abs(self.matrix)
-
-
-@dataclass(frozen=True, eq=False)
-class Stack(Step):
-    """The sources, one after the other."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,11 +60,9 @@ class MaxPool(Step):
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """Steps in topological order, the last one the output; shapes at batch 1; sha256 of the (uncompressed) file."""
+    """Steps in topological order, the last one the output; sha256 of the (uncompressed) file."""
 
     steps: tuple[Step, ...]
-    input_shape: tuple[int, ...]
-    output_shape: tuple[int, ...]
     sha256: str
 
     @cached_property
@@ -78,7 +74,8 @@ class Network:
     @cached_property
     def roundings(self) -> int:
         """N of every error bound: above the roundings that any number undergoes within one row (see rows)."""
-        return 2 * max(step.length for step in self.steps) + 4 * len(self.steps) + 64
+        widths = [sum(self.steps[source].length for source in step.sources) for step in self.steps]
+        return 2 * max(*widths, *(step.length for step in self.steps)) + 4 * len(self.steps) + 64
 
 
 def pruned(steps: list[Step], output: int) -> tuple[Step, ...]:

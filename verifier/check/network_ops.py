@@ -11,7 +11,7 @@ import numpy as np
 import scipy.sparse
 
 from provenn.verifier.check.functions import RELU, SIGMOID, TANH, Function, clip, leaky_relu
-from provenn.verifier.check.network import Affine, Elementwise, Index, Matrix, MaxPool, Stack, Step
+from provenn.verifier.check.network import Affine, Elementwise, Index, Matrix, MaxPool, Step
 from provenn.verifier.check.rejected import require
 from provenn.verifier.check.rounding import Array
 from provenn.verifier.check.tensors import Constant, Entries, Node, Tensor, budget
@@ -31,29 +31,23 @@ class Operators:
         self.steps.append(step)
         return len(self.steps) - 1
 
-    def affine(self, name: str, source: int, matrix: Matrix, bias: Array, size: Array | None = None) -> int:
+    def affine(self, name: str, sources: Sequence[int], matrix: Matrix, bias: Array, size: Array) -> int:
         """A step W x + b."""
-        return self.add(Affine(name, len(bias), (source,), matrix, bias, np.abs(bias) if size is None else size))
+        return self.add(Affine(name, len(bias), tuple(sources), matrix, bias, size))
 
     def flat(self, tensor: Entries, name: str) -> int:
         """The step whose coordinates are the tensor's entries in C order, made if there is none."""
         index, length = tensor.index.ravel(), self.steps[tensor.step].length
         if np.array_equal(index, np.arange(length)):
             return tensor.step
-        selection = combination(index[:, None], np.ones((len(index), 1)), length)
-        return self.affine(f"{name} <- input", tensor.step, selection, np.zeros(len(index)))
+        matrix, zero = combination(index[:, None], np.ones((len(index), 1)), length), np.zeros(len(index))
+        return self.affine(f"{name} <- {len(self.steps)}", [tensor.step], matrix, zero, zero)
 
-    def stack(self, name: str, tensors: Sequence[Entries]) -> tuple[int, list[Index]]:
-        """One step holding all of the tensors' steps, and each tensor's index into it."""
-        starts = np.cumsum([0, *(self.steps[t.step].length for t in tensors)])
-        budget([starts[-1]])
-        step = self.add(Stack(f"{name} <- all", int(starts[-1]), tuple(t.step for t in tensors)))
-        return step, [t.index + start for t, start in zip(tensors, starts, strict=False)]
-
-    def linear(self, node: Node, positions: Index, numbers: Array, bias: Array, output: Sequence[int]) -> list[Tensor]:
-        """Sums of numbers [n, k] at positions [n, k] of the node's first input, + bias [n], as a tensor."""
-        matrix = combination(positions, numbers, node.variable().index.size)
-        return whole(self.affine(node.name, self.flat(node.variable(), node.name), matrix, bias), output)
+    def linear(self, node: Node, tensors: Sequence[Entries], positions: Index, numbers: Array) -> int:
+        """Sums of numbers [n, k] at positions [n, k] of the tensors, one after the other: a step."""
+        sources, length = [self.flat(t, node.name) for t in tensors], sum(t.index.size for t in tensors)
+        zero = np.zeros(len(positions))
+        return self.affine(node.name, sources, combination(positions, numbers, length), zero, zero)
 
     def move(self, node: Node) -> list[Tensor]:
         """An operator that only moves entries."""
@@ -65,8 +59,9 @@ class Operators:
         axis, everything = node.attribute("axis"), range(len(node.inputs))
         if not any(isinstance(tensor, Entries) for tensor in node.inputs):
             return [np.concatenate([node.constant(i) for i in everything], axis)]
-        step, parts = self.stack(node.name, [node.variable(i) for i in everything])
-        return [Entries(step, np.concatenate(parts, axis))]
+        tensors = [node.variable(i) for i in everything]
+        index = np.concatenate(_places(tensors), axis)
+        return whole(self.linear(node, tensors, index.reshape(-1, 1), np.ones((index.size, 1))), index.shape)
 
     def constant(self, node: Node) -> list[Tensor]:
         """A tensor, or integers, in the node itself."""
@@ -94,7 +89,7 @@ class Operators:
             matrix = scipy.sparse.csr_array(scipy.sparse.kron(scipy.sparse.eye_array(copies), matrix, "csr"))
         bias = np.broadcast_to(beta * node.real(2) if node.has(2) else np.zeros(()), output).ravel()
         source = self.flat(Entries(node.variable().step, index), node.name)
-        return whole(self.affine(node.name, source, matrix, bias), output)
+        return whole(self.affine(node.name, [source], matrix, bias, np.abs(bias)), output)
 
     def arithmetic(self, node: Node) -> list[Tensor]:
         """Add, Sub, Mul, Div of a value and a constant (1/constant is rounded once); Add, Sub of two values."""
@@ -103,11 +98,9 @@ class Operators:
         budget(output)
         if isinstance(left, Entries) and isinstance(right, Entries):
             node.require(operator in ("Add", "Sub"), "a product of two values is not linear")
-            step, parts = self.stack(node.name, (left, right))
-            positions = np.stack([np.broadcast_to(part, output).ravel() for part in parts], axis=1)
-            signs = np.broadcast_to([1.0, 1.0 if operator == "Add" else -1.0], positions.shape)
-            matrix = combination(positions, signs, self.steps[step].length)
-            return whole(self.affine(node.name, step, matrix, np.zeros(len(positions))), output)
+            parts = [np.broadcast_to(part, output).ravel() for part in _places((left, right))]
+            signs = np.broadcast_to([1.0, 1.0 if operator == "Add" else -1.0], (prod(output), 2))
+            return whole(self.linear(node, (left, right), np.stack(parts, axis=1), signs), output)
         first = isinstance(left, Entries)
         x, number = node.variable(0 if first else 1), np.broadcast_to(node.real(1 if first else 0), output)
         x, zero, one = Entries(x.step, np.broadcast_to(x.index, output)), np.zeros(output), np.ones(output)
@@ -123,9 +116,9 @@ class Operators:
         source = self.flat(x, node.name)
         before = self.steps[source]
         if isinstance(before, Affine) and (scale == 1).all() and not before.bias_size.any():
-            return whole(self.affine(node.name, before.sources[0], before.matrix, shift, size), x.index.shape)
+            return whole(self.affine(node.name, before.sources, before.matrix, shift, size), x.index.shape)
         matrix = combination(np.arange(len(scale))[:, None], scale[:, None], len(scale))
-        return whole(self.affine(node.name, source, matrix, shift, size), x.index.shape)
+        return whole(self.affine(node.name, [source], matrix, shift, size), x.index.shape)
 
     def batch_normalization(self, node: Node) -> list[Tensor]:
         """S x + t with s = scale / sqrt(var + eps), t = bias - s mean.
@@ -160,7 +153,10 @@ class Operators:
         full = (groups, outer // groups, places, grouped.shape[-1])
         positions = np.broadcast_to(grouped, full).reshape(outer * places, -1)
         numbers = np.broadcast_to(weight.reshape(groups, outer // groups, 1, -1), full).reshape(outer * places, -1)
-        return self.linear(node, positions, numbers, np.repeat(bias, places), [1, outer, *seen.shape[1:-1]])
+        matrix, offset = combination(positions, numbers, prod(shape)), np.repeat(bias, places)
+        source = self.flat(node.variable(), node.name)
+        step = self.affine(node.name, [source], matrix, offset, np.abs(offset))
+        return whole(step, [1, outer, *seen.shape[1:-1]])
 
     def pool(self, node: Node) -> list[Tensor]:
         """MaxPool without indices; AveragePool, padding counted or not."""
@@ -176,7 +172,7 @@ class Operators:
             return whole(self.add(MaxPool(node.name, len(positions), (source,), positions)), output)
         counts = np.full_like(present, positions.shape[1]) if node.attribute("count_include_pad", 0) else present
         numbers = np.broadcast_to(1 / counts[:, None], positions.shape)
-        return self.linear(node, positions, numbers, np.zeros(len(counts)), output)
+        return whole(self.linear(node, [node.variable()], positions, numbers), output)
 
     def mean(self, node: Node) -> list[Tensor]:
         """ReduceMean over some axes, GlobalAveragePool over all but two."""
@@ -189,7 +185,7 @@ class Operators:
         positions = positions.reshape(prod(shape[axis] for axis in left), -1)
         output = [1 if axis in gone else n for axis, n in enumerate(shape) if keep or axis in left]
         numbers = np.full(positions.shape, 1 / positions.shape[1])
-        return self.linear(node, positions, numbers, np.zeros(len(positions)), output)
+        return whole(self.linear(node, [node.variable()], positions, numbers), output)
 
     def elementwise(self, node: Node) -> list[Tensor]:
         """A scalar function; where the input merely rearranges a step, it is applied to that step."""
@@ -217,6 +213,12 @@ OPERATORS: dict[str, Callable[[Operators, Node], list[Tensor]]] = {
 def whole(step: int, shape: Sequence[int]) -> list[Tensor]:
     """The step as one tensor."""
     return [Entries(step, np.arange(prod(shape)).reshape(shape))]
+
+
+def _places(tensors: Sequence[Entries]) -> list[Index]:
+    """For each tensor the positions of its entries when all are laid one after the other."""
+    starts = np.cumsum([0, *(t.index.size for t in tensors)])
+    return [np.arange(t.index.size).reshape(t.index.shape) + s for t, s in zip(tensors, starts, strict=False)]
 
 
 def combination(positions: Index, numbers: Array, length: int) -> scipy.sparse.csr_array:

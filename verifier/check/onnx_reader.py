@@ -46,7 +46,7 @@ def read_network(data: bytes) -> Network:
     if not isinstance(result, Entries):
         raise CertificateRejected("model", f"output {graph.output[0].name} is not computed from the input")
     output = operators.flat(result, "network output")
-    return Network(pruned(operators.steps, output), shape, result.index.shape, hashlib.sha256(data).hexdigest())
+    return Network(pruned(operators.steps, output), hashlib.sha256(data).hexdigest())
 
 
 def _input_shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:
@@ -72,17 +72,13 @@ def _run(operators: Operators, values: dict[str, Tensor | None], proto: onnx.Nod
     name = proto.output[0] if proto.output else proto.name
     known = proto.domain in ("", "ai.onnx") and proto.op_type in OPERATORS
     require(known, "model", f"node {name}: operator {proto.domain} {proto.op_type} is not read by the checker")
-    missing = [source for source in proto.input if source not in values]
-    require(not missing, "model", f"node {name}: inputs {missing} are not defined before it")
-    given = {a.name: a for a in proto.attribute}
-    require(len(given) == len(proto.attribute), "model", f"node {name}: an attribute is given twice")
     try:
-        attributes = {key: onnx.helper.get_attribute_value(a) for key, a in given.items()}
+        attributes = {a.name: onnx.helper.get_attribute_value(a) for a in proto.attribute}
         attributes |= {key: decode(a) for key, a in attributes.items() if isinstance(a, onnx.TensorProto)}
         node = Node(name, proto.op_type, [values[i] for i in proto.input], len(proto.output), attributes)
         with np.errstate(all="ignore"):
             results = OPERATORS[proto.op_type](operators, node)
-    except (ValueError, IndexError, TypeError, OverflowError, MemoryError) as error:
+    except (ValueError, LookupError, TypeError, OverflowError, MemoryError) as error:
         raise CertificateRejected("model", f"node {name} ({proto.op_type}): {error}") from error
     node.require(not node.attributes, f"attribute {', '.join(node.attributes)} is not understood")
     for output, result in zip(proto.output, results, strict=False):

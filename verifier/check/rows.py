@@ -2,7 +2,7 @@
 
 A row C is pulled from a step back to the input. With A_t the coefficients of step t's value v_t, every step obeys
     A_t v_t >= sum over its sources x of B_x v_x + k,      exactly, in real arithmetic:                              (2)
-affine: B = A W, k = A b; stack: B are the parts of A; nonlinear: the lines proved for each neuron (functions.py),
+affine: B = A W, k = A b; nonlinear: the lines proved for each neuron (functions.py),
 B = A^+ slope_below + A^- slope_above and k likewise. So C v >= A_0 v_0 + sum of k, and A_0 v_0 is smallest at a corner
 of the box. Any slopes are sound.
 
@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
-from provenn.verifier.check.network import Affine, Elementwise, Index, Matrix, MaxPool, Network, Stack, Step
+from provenn.verifier.check.network import Affine, Elementwise, Index, Matrix, MaxPool, Network, Step
 from provenn.verifier.check.rejected import CertificateRejected, require
 from provenn.verifier.check.rounding import UNDERFLOW, Array, down, unit, up
 
@@ -105,18 +105,16 @@ class Bounds:
 
         Affine: W c + b -/+ |W| r with the box within [c - r, c + r]; errors gamma (|W| |c| + |b|) and 8 u |W| r.
         """
-        lower, upper = boxes[0].lower, boxes[0].upper
         if isinstance(step, Affine):
+            lower, upper = np.concatenate([b.lower for b in boxes]), np.concatenate([b.upper for b in boxes])
             centre = 0.5 * lower + 0.5 * upper
             radius = up(np.maximum(upper - centre, centre - lower))
             reach = step.magnitude @ (radius + self._unit * (np.abs(centre) + radius) + 2.0**-1000)
             reach = up((reach + self._unit * step.bias_size) * (1 + 2 * self._unit) + UNDERFLOW)
             value = step.matrix @ centre + step.bias
             return Box(down(value - reach), up(value + reach))
-        if isinstance(step, Stack):
-            return Box(np.concatenate([b.lower for b in boxes]), np.concatenate([b.upper for b in boxes]))
         if isinstance(step, Elementwise):
-            return Box(*step.function(lower, upper).range())
+            return Box(*step.function(boxes[0].lower, boxes[0].upper).range())
         if isinstance(step, MaxPool):
             return Box(*(bound.max(axis=1) for bound in _windows(step, boxes[0])))
         raise CertificateRejected("model", f"step {step.name} has no interval rule")
@@ -165,14 +163,12 @@ class Bounds:
             if i not in coefficients:
                 continue
             step, a = self.network.steps[i], coefficients.pop(i)
-            if isinstance(step, Stack):
-                ends = np.cumsum([self.network.steps[source].length for source in step.sources])
-                pulled = np.split(a, ends[:-1], axis=1)
-            elif isinstance(step, Affine):
-                size = step.magnitude @ self.box(step.sources[0]).largest + step.bias_size + 2.0**-1000
+            if isinstance(step, Affine):
+                sizes = [self.box(source).largest for source in step.sources]
                 total += a @ step.bias
-                terms += np.abs(a) @ size  # (3); the constant in it covers the underflow of its products
-                pulled = [a @ step.matrix]
+                # (3); the constant covers the underflow of its products
+                terms += np.abs(a) @ (step.magnitude @ np.concatenate(sizes) + step.bias_size + 2.0**-1000)
+                pulled = np.split(a @ step.matrix, np.cumsum([len(size) for size in sizes])[:-1], axis=1)
             else:
                 if (i, constant) not in self._cache:
                     self._cache[i, constant] = self._linear(i, constant)

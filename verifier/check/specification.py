@@ -7,12 +7,14 @@ minimum of d_i - C_i y, is above 0.
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import reduce
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from provenn.verifier.check.manifest import parsed
-from provenn.verifier.check.rejected import require
+from provenn.verifier.check.rejected import CertificateRejected, require
 from provenn.verifier.check.rounding import float_below
 from provenn.verifier.check.rows import Ball, Box
 
@@ -20,6 +22,7 @@ Vector = tuple[Fraction, ...]
 
 DECIMAL = re.compile(r"[+-]?([0-9]{1,400}\.?[0-9]{0,400}|\.[0-9]{1,400})([eE][+-]?[0-9]{1,3})?")
 RATIONAL = re.compile(r"-?[0-9]{1,400}/0*[1-9][0-9]{0,400}")
+VARIABLE = re.compile(r"[XY]_(0|[1-9][0-9]{0,7})")
 HEXADECIMAL = re.compile(r"(-?)0x([01])(?:\.([0-9a-f]{0,13}))?p([+-]?[0-9]{1,4})")
 
 DEPTH, DISJUNCTS, ATOMS = 64, 100_000, 10_000_000  # limits of nesting, disjuncts, constraints in all of them
@@ -107,9 +110,8 @@ def _robustness(content: Any) -> Case:
     whole = label.denominator == outputs.denominator == goal.denominator == 1 and outputs <= 2**20
     inside = 0 <= label < outputs and -1 <= goal < outputs and goal != label and (target is None or goal >= 0)
     require(whole and inside, "specification", "label or target is out of range, or they are the same")
-    require(
-        radius >= 0 and norm in (None, "inf", "2", "1"), "specification", "epsilon is negative, or the norm unknown"
-    )
+    known = radius >= 0 and norm in (None, "inf", "2", "1")
+    require(known, "specification", "epsilon is negative, or the norm is unknown")
     limits = (min(centre) - radius, max(centre) + radius) if clip is None else _vector(*_list(clip))
     require(len(limits) == 2, "specification", "the clip range must have two ends")
     lower, upper = tuple(max(x - radius, limits[0]) for x in centre), tuple(min(x + radius, limits[1]) for x in centre)
@@ -120,29 +122,25 @@ def _robustness(content: Any) -> Case:
 
 
 def read_vnnlib(text: bytes) -> tuple[Case, ...]:
-    """The cases of a VNN-LIB 1.0 file: assertions over X_i and Y_j in disjunctive normal form.
+    """The cases of a VNN-LIB 1.0 file: assertions over X_i and Y_j, as a box over X and rows over Y a disjunct.
 
-    Strict inequalities are read as closed ones: the unsafe set grows. A disjunct is a box over X and rows over Y;
-    those of one box are the clauses of one case. Raises: CertificateRejected for anything not understood.
+    Strict inequalities are read as closed ones: the unsafe set grows. The disjuncts of one box are the clauses of one
+    case. Raises: CertificateRejected for anything not understood.
     """
     declared: set[str] = set()
     common: list[Linear] = []
     varying: list[list[Linear]] = [[]]
     require(text.isascii(), "specification", "it is not ASCII text")
     for command in _trees(re.sub(r";[^\n]*", "", text.decode("ascii"))):
-        shape = (command[0], len(command)) if isinstance(command, list) and command else None
-        require(
-            shape in (("declare-const", 3), ("assert", 2)), "specification", f"{str(command)[:40]} is not understood"
-        )
-        if shape == ("declare-const", 3):
-            name = str(command[1])
-            known = re.fullmatch(r"[XY]_(0|[1-9][0-9]{0,7})", name) and name not in declared and command[2] == "Real"
-            require(known, "specification", f"constant {name[:40]}")
-            declared.add(name)
-        else:
-            formula = _disjuncts(command[1], declared)
-            common += formula[0] if len(formula) == 1 else []
-            varying = _product(varying, formula) if len(formula) > 1 else varying
+        match command:
+            case ["declare-const", str(name), "Real"] if VARIABLE.fullmatch(name) and name not in declared:
+                declared.add(name)
+            case ["assert", tree]:
+                formula = _disjuncts(tree, declared)
+                common += formula[0] if len(formula) == 1 else []
+                varying = _product(varying, formula) if len(formula) > 1 else varying
+            case _:
+                raise CertificateRejected("specification", f"command {str(command)[:60]} is not understood")
     return _cases(declared, common, varying)
 
 
@@ -163,18 +161,14 @@ def _trees(text: str) -> list[Any]:
 
 def _disjuncts(tree: Any, declared: set[str]) -> list[list[Linear]]:
     """A formula in disjunctive normal form."""
-    require(isinstance(tree, list) and len(tree) > 1, "specification", f"{str(tree)[:40]} is not a formula")
-    if tree[0] == "or":
-        return [disjunct for part in tree[1:] for disjunct in _disjuncts(part, declared)]
-    if tree[0] == "and":
-        result: list[list[Linear]] = [[]]
-        for part in tree[1:]:
-            result = _product(result, _disjuncts(part, declared))
-        return result
-    known = tree[0] in ("<=", "<", ">=", ">") and len(tree) == 3
-    require(known, "specification", f"{str(tree[0])[:40]} is not understood")
-    left, right = _linear(tree[1], declared), _linear(tree[2], declared)
-    return [[_sum(left, right, -1) if tree[0] in (">=", ">") else _sum(right, left, -1)]]
+    match tree:
+        case ["or", _, *_]:
+            return [disjunct for part in tree[1:] for disjunct in _disjuncts(part, declared)]
+        case ["and", _, *_]:
+            return reduce(_product, (_disjuncts(part, declared) for part in tree[1:]))
+        case ["<=" | "<", less, more] | [">=" | ">", more, less]:
+            return [[_sum(_linear(more, declared), _linear(less, declared), -1)]]
+    raise CertificateRejected("specification", f"formula {str(tree)[:60]} is not understood")
 
 
 def _product(left: list[list[Linear]], right: list[list[Linear]]) -> list[list[Linear]]:
@@ -186,20 +180,21 @@ def _product(left: list[list[Linear]], right: list[list[Linear]]) -> list[list[L
 
 def _linear(tree: Any, declared: set[str]) -> Linear:
     """A linear term."""
-    if isinstance(tree, str):
-        return {tree: Fraction(1)} if tree in declared else {"": number(tree)}
-    require(len(tree) > 1 and tree[0] in ("+", "-", "*"), "specification", f"{str(tree)[:40]} is not a linear term")
-    first, *rest = (_linear(part, declared) for part in tree[1:])
-    if tree[0] == "-" and not rest:
-        return _sum({}, first, -1)
-    for term in rest:
-        if tree[0] == "*":
-            constant, other = (first, term) if first.keys() <= {""} else (term, first)
-            require(constant.keys() <= {""}, "specification", "a product of variables is not linear")
-            first = _sum({}, other, constant.get("", Fraction(0)))
-        else:
-            first = _sum(first, term, 1 if tree[0] == "+" else -1)
-    return first
+    match tree:
+        case str():
+            return {tree: Fraction(1)} if tree in declared else {"": number(tree)}
+        case ["-", only]:
+            return _sum({}, _linear(only, declared), -1)
+        case ["+" | "-", _, *_]:
+            sign = 1 if tree[0] == "+" else -1
+            return reduce(lambda a, b: _sum(a, b, sign), (_linear(part, declared) for part in tree[1:]))
+        case ["*", _, *_]:
+            terms = [_linear(part, declared) for part in tree[1:]]
+            *numbers, term = sorted(terms, key=lambda part: len(part.keys() - {""}))
+            linear = all(part.keys() <= {""} for part in numbers)
+            require(linear, "specification", "a product of variables is not linear")
+            return _sum({}, term, prod(part.get("", Fraction(0)) for part in numbers))
+    raise CertificateRejected("specification", f"term {str(tree)[:60]} is not understood")
 
 
 def _sum(left: Linear, right: Linear, factor: Fraction | int) -> Linear:

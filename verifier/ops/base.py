@@ -12,7 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -64,7 +64,7 @@ class Op(ABC):
         """For every input where a tighter bound could tighten the linear bounds: [batch, *input] of bool, or None."""
         return tuple(x.lower < x.upper for x in inputs)
 
-    def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> Op:
         """The same op with its parameters on `device`, rounded to `dtype`."""
         moved = {f.name: v.to(device, dtype) for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)}
         return replace(self, **moved)
