@@ -46,10 +46,7 @@ def admit(data: bytes, files: Mapping[str, bytes] | None = None, limits: Limits 
 def admitted(data: bytes, files: Mapping[str, bytes] | None = None, limits: Limits | None = None) -> Admitted:
     """As `admit`, with the plan that was made on the way."""
     limits = limits or Limits()
-    try:
-        return _planned(parse(data, files or {}, limits), limits)
-    except UnicodeDecodeError as error:
-        raise InvalidModel(f"not an ONNX file: a name in it is not text ({error.reason})") from error
+    return _planned(parse(data, files or {}, limits), limits)
 
 
 def _planned(file: OnnxFile, limits: Limits) -> Admitted:

@@ -36,7 +36,8 @@ class OnnxExecutor:
     """Runs an ONNX file (gzip or not) in onnxruntime, on the CPU, one thread, one input at a time.
 
     The network is the function at batch 1: a model is never run at another batch, where it might mix its inputs.
-    Raises: InvalidModel, UnsupportedOp, ResourceLimit if the file is not admitted or onnxruntime refuses it.
+    Raises: InvalidModel, UnsupportedOp, ResourceLimit if the file is not admitted, or onnxruntime refuses it or fails
+    on an input of zeros.
     """
 
     def __init__(self, data: bytes, files: Mapping[str, bytes] | None = None) -> None:
@@ -56,6 +57,7 @@ class OnnxExecutor:
         self._onnx_shape = network.input.shape
         self.input_shape: Shape = network.input.held_shape
         self.output_shape: Shape = network.output.held_shape
+        self._run_one(np.zeros(self.input_shape, dtype=np.float32))
 
     def run(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """Outputs [batch, *output_shape] for inputs [batch, *input_shape], both float32.
@@ -66,14 +68,16 @@ class OnnxExecutor:
             raise InvalidModel(f"inputs of shape {inputs.shape} given to a network for [batch, *{self.input_shape}]")
         outputs = np.empty((len(inputs), *self.output_shape), dtype=np.float32)
         for place, x in zip(outputs, inputs, strict=True):
-            place[...] = self._run_one(np.asarray(x, dtype=self._type).reshape(self._onnx_shape))
+            place[...] = self._run_one(x)
         return outputs
 
-    def _run_one(self, x: NDArray[np.floating]) -> NDArray[np.float32]:
+    def _run_one(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        feed = {self._input: np.asarray(x, dtype=self._type).reshape(self._onnx_shape)}
         try:
-            (result,) = self._session.run([self._output], {self._input: x})
+            (result,) = self._session.run([self._output], feed)
         except ERRORS as error:
             raise InvalidModel(f"onnxruntime fails on the model: {error}") from error
         if result.size != np.prod(self.output_shape):
             raise InvalidModel(f"onnxruntime computes an output of shape {result.shape}, not {self.output_shape}")
-        return np.asarray(result, dtype=np.float32).reshape(self.output_shape)
+        with np.errstate(over="ignore"):
+            return np.asarray(result, dtype=np.float32).reshape(self.output_shape)

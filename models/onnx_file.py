@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import onnx
@@ -12,10 +13,13 @@ from onnx import AttributeProto, ModelProto, NodeProto
 
 from provenn.models.limits import Limits
 from provenn.models.onnx_ops import OPERATORS, OPSETS, REASONS
-from provenn.models.tensors import embed
+from provenn.models.tensors import embed, tensors
 from provenn.verifier.errors import InvalidModel, UnsupportedOp
 
 STANDARD = ("", "ai.onnx")
+
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+"""Characters that a terminal might obey."""
 
 OTHER_FORMATS = {
     b"PK\x03\x04": "a zip archive (a torch or Keras file?)",
@@ -39,8 +43,8 @@ def parse(data: bytes, files: Mapping[str, bytes], limits: Limits) -> OnnxFile:
     Raises: InvalidModel, UnsupportedOp or ResourceLimit, each naming the cause.
     """
     content = decompressed(data, limits)
-    model = _decoded(content)
-    _require_plain(model, limits)
+    model = decoded(content, limits)
+    _require_plain(model)
     opset = _opset(model)
     for index, node in enumerate(model.graph.node):
         _require_known(node, node_name(node, index))
@@ -81,7 +85,11 @@ def decompressed(data: bytes, limits: Limits) -> bytes:
     return content
 
 
-def _decoded(content: bytes) -> ModelProto:
+def decoded(content: bytes, limits: Limits) -> ModelProto:
+    """The model, whatever operators it holds.
+
+    Raises: InvalidModel if the bytes are not an ONNX model, or a name in it is not printable text; ResourceLimit.
+    """
     for magic, what in OTHER_FORMATS.items():
         if content.startswith(magic):
             raise InvalidModel(f"not an ONNX file but {what}; export the network to ONNX")
@@ -91,14 +99,32 @@ def _decoded(content: bytes) -> ModelProto:
         raise InvalidModel(f"not an ONNX file, or a truncated one: {error}") from error
     if not model.HasField("graph") or not model.graph.node:
         raise InvalidModel("not an ONNX file: it has no graph of nodes")
+    limits.require_nodes(len(model.graph.node))
+    for text in _texts(model):
+        if isinstance(text, bytes) or CONTROL.search(text):
+            raise InvalidModel(f"not a sound ONNX file: the name {text!r} is not printable text; export it again")
     return model
 
 
-def _require_plain(model: ModelProto, limits: Limits) -> None:
+def _texts(model: ModelProto) -> Iterator[str | bytes]:
+    """Every name that is compared, printed or stored; protobuf gives bytes where one is not UTF-8."""
+    yield from (model.producer_name, model.producer_version)
+    yield from (entry.domain for entry in model.opset_import)
+    for value in (*model.graph.input, *model.graph.output):
+        yield value.name
+        yield from (axis.dim_param for axis in value.type.tensor_type.shape.dim)
+    for tensor in tensors(model):
+        yield tensor.name
+        yield from (text for entry in tensor.external_data for text in (entry.key, entry.value))
+    for node in model.graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        yield from (text for a in node.attribute for text in (a.name, a.ref_attr_name))
+
+
+def _require_plain(model: ModelProto) -> None:
     """Nothing but one graph of nodes and dense tensors."""
-    limits.require_nodes(len(model.graph.node))
     if model.functions:
-        names = ", ".join(f"'{f.name}'" for f in model.functions[:3])
+        names = ", ".join(f"{f.name!r}" for f in model.functions[:3])
         raise InvalidModel(f"{len(model.functions)} local functions ({names}): inline them (onnx.inliner) first")
     if model.training_info:
         raise InvalidModel("it carries training information; export the network in inference mode")

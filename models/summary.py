@@ -8,11 +8,9 @@ from math import prod
 from typing import Any
 
 import torch
-from onnx import ModelProto
 
 from provenn.models.limits import Limits
-from provenn.models.onnx_file import decompressed
-from provenn.verifier.errors import InvalidModel
+from provenn.models.onnx_file import decoded, decompressed
 from provenn.verifier.graph import Graph
 from provenn.verifier.ops.base import Shape
 
@@ -58,15 +56,13 @@ class Summary:
 
 def summarize(data: bytes, graph: Graph) -> Summary:
     """What the file `data` says of itself, and what its graph holds.   Raises: InvalidModel if it is not ONNX."""
-    content = decompressed(data, Limits())
-    try:
-        model = ModelProto.FromString(content)
-        stored = {t.name for t in model.graph.initializer}
-        producer = " ".join(filter(None, (model.producer_name, model.producer_version)))
-        name = next((i.name for i in model.graph.input if i.name not in stored), "")
-        output = next((o.name for o in model.graph.output), "")
-    except ValueError as error:
-        raise InvalidModel(f"not an ONNX file: {error}") from error
+    limits = Limits()
+    content = decompressed(data, limits)
+    model = decoded(content, limits)
+    stored = {t.name for t in model.graph.initializer}
+    producer = " ".join(filter(None, (model.producer_name, model.producer_version)))
+    name = next((i.name for i in model.graph.input if i.name not in stored), "")
+    output = next((o.name for o in model.graph.output), "")
     return Summary(
         sha256=hashlib.sha256(content).hexdigest(),
         opset=next((e.version for e in model.opset_import if e.domain in ("", "ai.onnx")), 0),

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from provenn.verifier.errors import InvalidSpecification
 
-DIGITS, EXPONENT = 1000, 400
+DIGITS, EXPONENT = 400, 350
 """Longest number that is read, and largest decimal exponent: beyond them exact arithmetic takes for ever."""
 
 MAGNITUDE = 1000
@@ -71,7 +71,7 @@ def require_moderate(value: Fraction) -> Fraction:
 
 @lru_cache(maxsize=4096)
 def _exact(text: str) -> Fraction:
-    if len(text) <= 2 * DIGITS and (match := _RATIONAL.fullmatch(text)):
+    if len(text) <= 2 * DIGITS and (match := _RATIONAL.fullmatch(text)) and max(map(len, match.groups())) <= DIGITS:
         if not match[2].strip("0"):
             raise InvalidSpecification(f"{_shown(text)} divides by zero")
         return require_moderate(Fraction(int(match[1]), int(match[2])))

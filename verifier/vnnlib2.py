@@ -74,17 +74,19 @@ def _checked(text: bytes) -> str:
     for match in _TOKEN.finditer(content):
         token = match.group()
         depth += (token == "(") - (token == ")")
-        line = None if token in "()" else content.count("\n", 0, match.start()) + 1
         if depth > DEPTH:
-            line = content.count("\n", 0, match.start()) + 1
-            raise ResourceLimit(f"line {line}: the nesting depth", str(DEPTH))
+            raise ResourceLimit(f"line {_line_at(content, match)}: the nesting depth", str(DEPTH))
         if token[0] == "[" and not _INDICES.fullmatch(token):
-            raise InvalidSpecification(f"'{token[:40]}' is not a list of whole numbers", line)
+            raise InvalidSpecification(f"'{token[:40]}' is not a list of whole numbers", _line_at(content, match))
         if token[0] in '"\\\0\ufffd' and len(token) == 1:
-            raise InvalidSpecification(f"an unexpected {token!r}", line)
+            raise InvalidSpecification(f"an unexpected {token!r}", _line_at(content, match))
         if token[0].isdigit():
-            raise ResourceLimit(f"line {line}: the length of a number", "1000 digits")
+            raise ResourceLimit(f"line {_line_at(content, match)}: the length of a number", "1000 digits")
     return content
+
+
+def _line_at(content: str, match: re.Match[str]) -> int:
+    return content.count("\n", 0, match.start()) + 1
 
 
 def _explained(refusal: Exception) -> InvalidSpecification:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +15,41 @@ from provenn.verifier.certificate.bundle import load
 from provenn.verifier.check import CertificateRejected
 from provenn.verifier.check import check as recheck
 
-SHOWN = ("claim", "reason", "margin", "claims", "semantics", "model_sha256", "specification_sha256", "seconds")
+SHOWN = (
+    "proves",
+    "claim",
+    "reason",
+    "margin",
+    "claims",
+    "semantics",
+    "model_sha256",
+    "specification_sha256",
+    "seconds",
+)
 """What people see of a report; --json has everything."""
 
 
 def examine(certificate: Path, model: Path, specification: Path | None) -> dict[str, Any]:
-    """`accepted`, then the report, or the rejected `claim` and the `reason`.   Raises: InvalidFile, ResourceLimit."""
+    """`accepted`, what it `proves`, the report, or the rejected `claim` and the `reason`.   Raises: InvalidFile, ResourceLimit."""
     network = read_file(model)
     text = None if specification is None else read_file(specification)
+    files = _bundle(certificate)
     try:
-        return {"accepted": True, **recheck(_bundle(certificate), network, text).as_dict()}
+        return {"accepted": True, **recheck(files, network, text).as_dict(), "proves": stated(files)}
     except CertificateRejected as refusal:
         return {"accepted": False, "claim": refusal.claim, "reason": refusal.reason}
+
+
+def stated(files: dict[str, bytes]) -> str:
+    """What an accepted certificate proves, in a sentence; `files` have been checked."""
+    name = json.loads(files["manifest.json"])["specification"]["file"]
+    what = json.loads(files[name], parse_float=str, parse_int=str) if name.endswith(".json") else {}
+    if what.get("kind") != "robustness":
+        return f"no input of the sets in its {name} has an unsafe output"
+    within = f" with values in [{', '.join(what['clip'])}]" if what.get("clip") else ""
+    norm = {"inf": "l-infinity", "2": "l2", "1": "l1"}[what.get("norm", "inf")]
+    wins = f"class {what['label']} wins" + (f" over class {what['target']}" if what.get("target") else "")
+    return f"{wins} for every input within {norm} distance {what['epsilon']} of the one in its {name}{within}"
 
 
 def as_view(found: dict[str, Any]) -> RenderableType:

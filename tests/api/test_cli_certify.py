@@ -44,6 +44,7 @@ def test_verified_with_a_certificate_that_check_accepts(provenn: Command) -> Non
     assert accepted.code == 0
     assert accepted.json["accepted"] is True
     assert accepted.json["margin"] == ran.json["margin"]
+    assert "for every input within l-infinity distance" in accepted.json["proves"]
 
 
 def test_falsified_with_a_counterexample_that_is_one(provenn: Command) -> None:

@@ -207,10 +207,9 @@ def test_a_normalization_becomes_one_scale() -> None:
     graph = read(model(nodes, (1, 3, 2, 2), constants).SerializeToString())
     op = graph.nodes[1].op
     assert isinstance(op, Scale)
-    expected = numbers[0].astype(np.float64) / np.sqrt(
-        numbers[3].astype(np.float64) ** 2 + np.float64(np.float32(1e-5))
-    )
-    assert np.allclose(op.weight.numpy().ravel(), expected, rtol=1e-6)
+    variance = constants["var"].astype(np.float64)
+    expected = constants["scale"].astype(np.float64) / np.sqrt(variance + float(np.float32(1e-5)))
+    assert np.array_equal(op.weight.numpy().ravel(), expected)
 
 
 def test_numbers_that_overflow_while_folding_are_refused() -> None:

@@ -139,7 +139,7 @@ def test_an_unbounded_input_is_named() -> None:
 
 
 def test_another_version() -> None:
-    with pytest.raises(InvalidSpecification, match="line 1: VNN-LIB 2.0: Incompatible"):
+    with pytest.raises(InvalidSpecification, match="Incompatible VNNLib version"):
         parse_vnnlib2((HEAD.format(type="real") + BOX).replace("<2.0>", "<3.0>").encode())
 
 
@@ -147,7 +147,7 @@ def test_another_version() -> None:
 def test_depth_is_counted_before_the_parser_that_crashes_on_it(hidden: str) -> None:
     depth = 100_000
     body = f"(assert {hidden}\n" + "(and " * depth + "(<= Y[0,0] 1.0)" + ")" * depth + ")"
-    with pytest.raises((ResourceLimit, InvalidSpecification), match="nesting depth|unexpected"):
+    with pytest.raises((ResourceLimit, InvalidSpecification), match=r"nesting depth|unexpected"):
         parse_vnnlib2((HEAD.format(type="real") + BOX + body).encode())
 
 

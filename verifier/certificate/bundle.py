@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from provenn.verifier.check.rejected import CertificateRejected, require
+from provenn.verifier.check.rounding import CertificateRejected, require
 
 __all__ = ["load", "load_zip", "to_zip", "write"]
 

@@ -20,7 +20,7 @@ from provenn.verifier.certificate.payload import write_payload
 from provenn.verifier.check.claims import MANIFEST, read_cases, row_margins, slopes_of
 from provenn.verifier.check.manifest import FORMAT, sealed
 from provenn.verifier.check.network import Affine, Elementwise, MaxPool, Network
-from provenn.verifier.check.rejected import CertificateRejected
+from provenn.verifier.check.rounding import CertificateRejected
 from provenn.verifier.check.rows import Bounds, Box
 from provenn.verifier.check.specification import Case
 from provenn.verifier.spec import Specification
@@ -65,7 +65,7 @@ def emit(
     draft = _Draft()
     stored = {name: f"slopes.{i}" for i, name in enumerate(slopes or {})} if method == "crown" else {}
     draft.tensors |= {stored[name]: np.asarray(values) for name, values in (slopes or {}).items() if stored}
-    chosen = slopes_of(network, {name: draft.tensors[entry] for name, entry in stored.items()})
+    chosen = slopes_of(network, stored, draft.tensors)
     with np.errstate(all="ignore"):
         for number, case in enumerate(read_cases(text, specification.form, network)):
             bounds = Bounds(network, *case.region())

@@ -1,12 +1,12 @@
 """The trusted kernel: proves a certificate's claims again, in float64 with rigorous error bounds, believing nobody.
 
-Read it in this order: rounding, functions, network, rows (the mathematics); tensors, network_ops, onnx_reader (the
-model); specification (what is to be proved); manifest, claims (the check).
+Read it in this order: rounding, functions, network, rows (the mathematics); network_ops, onnx_reader (the model);
+specification (what is to be proved); manifest, claims (the check).
 """
 
 from provenn.verifier.check.claims import Report, check
 from provenn.verifier.check.network import Network
 from provenn.verifier.check.onnx_reader import read_network
-from provenn.verifier.check.rejected import CertificateRejected
+from provenn.verifier.check.rounding import CertificateRejected
 
 __all__ = ["CertificateRejected", "Network", "Report", "check", "read_network"]

@@ -17,12 +17,10 @@ import scipy
 from provenn.verifier.check.functions import RELU
 from provenn.verifier.check.manifest import Tensors, read_manifest, read_payload
 from provenn.verifier.check.network import Network
-from provenn.verifier.check.onnx_reader import read_network
-from provenn.verifier.check.rejected import require
-from provenn.verifier.check.rounding import Array, float_below, require_float64
+from provenn.verifier.check.onnx_reader import decompressed, read_network
+from provenn.verifier.check.rounding import Array, float_below, require, require_float64
 from provenn.verifier.check.rows import Bounds, Box
 from provenn.verifier.check.specification import Case, Vector, number, read_json, read_vnnlib
-from provenn.verifier.check.tensors import decompressed
 
 MANIFEST = "manifest.json"
 Claim = Mapping[str, Any]
@@ -95,7 +93,7 @@ def read_cases(text: bytes, form: str, network: Network) -> tuple[Case, ...]:
     require(form in ("json", "vnnlib"), "specification", f"form {form!r} is not understood")
     cases = read_json(text) if form == "json" else read_vnnlib(text)
     require(cases and all(case.clauses for case in cases), "specification", "there is nothing to prove")
-    inputs, outputs = network.steps[0].length, network.steps[-1].length
+    inputs, outputs = network.steps[0].length, network.steps[network.output].length
     for case in cases:
         sizes = {len(case.lower), len(case.upper), len(case.ball[0] if case.ball else case.lower)}
         require(sizes == {inputs}, "specification", f"it does not have {inputs} inputs")
@@ -110,29 +108,26 @@ def read_cases(text: bytes, form: str, network: Network) -> tuple[Case, ...]:
 def row_margins(bounds: Bounds, rows: Sequence[tuple[Vector, Fraction]], method: str) -> list[Fraction | None]:
     """Proved lower bounds of d - C v, exact rationals, for rows (C, d); None where nothing finite was proved.
 
-    A row that is not of floats is multiplied by its denominators; raises CertificateRejected if it then is not.
+    Rows are multiplied by their denominators; raises CertificateRejected if a float cannot hold a numerator then.
     """
-    scales = [1 if all(map(_is_float, row)) else lcm(*(c.denominator for c in row)) for row, _ in rows]
+    scales = [lcm(*(c.denominator for c in row)) for row, _ in rows]
     scaled = [[c * scale for c in row] for (row, _), scale in zip(rows, scales, strict=True)]
-    exact = all(_is_float(c) for row in scaled for c in row)
-    require(exact, "specification", "coefficients of a clause have no common multiple that floats can hold")
+    require(all(abs(c) < 2**53 for row in scaled for c in row), "specification", "a clause has too many digits")
     matrix = -np.array([[float(c) for c in row] for row in scaled])
-    lower = bounds.lower_bounds(len(bounds.network.steps) - 1, matrix, constant=method == "interval")
+    lower = bounds.lower_bounds(bounds.network.output, matrix, constant=method == "interval")
     found = zip(lower, scales, rows, strict=True)
     return [Fraction(float(low)) / scale + d if np.isfinite(low) else None for low, scale, (_, d) in found]
 
 
-def _is_float(x: Fraction) -> bool:
-    return abs(x) < 2**300 and Fraction(float(x)) == x
-
-
-def slopes_of(network: Network, named: Mapping[str, Any]) -> dict[str, Array]:
-    """Lower slopes of ReLU steps; uint8 stands for value / 255; raises CertificateRejected if they are no such."""
+def slopes_of(network: Network, names: Mapping[str, str], tensors: Tensors) -> dict[str, Array]:
+    """Lower slopes of ReLU steps, by step; uint8 stands for value / 255; raises CertificateRejected for anything else."""
     sizes = {step.name: step.length for step in network.steps if getattr(step, "function", None) is RELU}
-    slopes = {name: np.asarray(a, np.float64) / (255 if a.dtype == np.uint8 else 1) for name, a in named.items()}
-    for name, values in slopes.items():
-        require(sizes.get(name) == len(values), "slopes", f"{name} is not a ReLU of {len(values)} neurons")
-        require(((values >= 0) & (values <= 1)).all(), "slopes", f"{name}: slopes outside their domain [0, 1]")
+    slopes = {
+        step: tensors[n].astype(np.float64) / (255 if tensors[n].dtype == np.uint8 else 1) for step, n in names.items()
+    }
+    for step, values in slopes.items():
+        require(sizes.get(step) == len(values), "slopes", f"{step} is not a ReLU of {len(values)} neurons")
+        require(((values >= 0) & (values <= 1)).all(), "slopes", f"{step}: slopes outside their domain [0, 1]")
     return slopes
 
 
@@ -163,10 +158,6 @@ class _Case:
             require(k in found, "claims", f"clause {k} of a case has no margin claim")
         return tuple(float_below(found[k]) for k in range(len(self.case.clauses)))
 
-    def _choose(self, claim: Claim) -> None:
-        named = {step: self.tensors[name] for step, name in claim["slopes"].items()}
-        self.bounds.choose(slopes_of(self.network, named))
-
     def _interval(self, claim: Claim) -> None:
         """Proves by rows what interval arithmetic does not already imply, and takes the claimed box."""
         index, node = self.network.bounded.get(claim["node"], -1), claim["node"]
@@ -175,7 +166,7 @@ class _Case:
         require(index >= 0 and fits, claim["id"], f"{node} is not to be bounded, or not by such numbers")
         require((lower <= upper).all(), claim["id"], f"{node}: a lower bound lies above the upper bound")
         box = self.bounds.box(index)
-        self._choose(claim)
+        self.bounds.choose(slopes_of(self.network, claim["slopes"], self.tensors))
         for sign, side, claimed, proved in ((1, "lower", lower, box.lower), (-1, "upper", -upper, -box.upper)):
             wrong = np.flatnonzero(~(proved >= claimed))
             if claim["method"] == "crown":
@@ -192,7 +183,7 @@ class _Case:
             known = 0 <= k < len(clauses) and 0 <= i < len(clauses[k].bound)
             require(known, claim["id"], f"there is no clause {k} with a row {i}")
             rows.append((clauses[k].matrix[i], clauses[k].bound[i]))
-        self._choose(claims[0])
+        self.bounds.choose(slopes_of(self.network, claims[0]["slopes"], self.tensors))
         for claim, margin in zip(claims, row_margins(self.bounds, rows, method), strict=True):
             k, above = claim["clause"], number(claim["above"])
             proved = margin is not None and k not in found and margin > above >= 0

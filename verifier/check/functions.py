@@ -9,8 +9,8 @@ The slope is a free choice; only the intercept is proved.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import combinations, pairwise
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,8 +20,7 @@ GRID = 64  # cells of a smooth function's interpolation
 LIBM = 2.0**-48  # assumed error of np.tanh and sigmoid: 16 ulp of 1 (measured: below 2)
 
 
-@dataclass(frozen=True, eq=False)
-class Enclosure:
+class Enclosure(NamedTuple):
     """(1a): points z_k and values p_k, each [n]; radius delta [n]; slopes worth trying, each [n]."""
 
     points: list[Array]
@@ -94,16 +93,6 @@ def _secant(z: Array, p: Array, y: Array, q: Array) -> Array:
 
 def _sigmoid(z: Array) -> Array:
     return np.asarray(1 / (1 + np.exp(-z)))
-
-
-def leaky_relu(slope: float) -> Function:
-    """max(z, 0) + slope min(z, 0)."""
-    return piecewise_linear((0.0,), lambda z: np.where(z > 0, z, slope * z))
-
-
-def clip(low: float, high: float) -> Function:
-    """min(max(z, low), high), low <= high, either of them possibly infinite."""
-    return piecewise_linear(tuple(k for k in (low, high) if np.isfinite(k)), lambda z: np.clip(z, low, high))
 
 
 RELU = piecewise_linear((0.0,), lambda z: np.maximum(z, 0.0))

@@ -3,7 +3,7 @@
 Every number is the exact real value of the file's float. A step's vector holds an ONNX tensor's entries in C order.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
 
@@ -60,9 +60,10 @@ class MaxPool(Step):
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """Steps in topological order, the last one the output; sha256 of the (uncompressed) file."""
+    """Steps in topological order, which of them is the output, and the sha256 of the (uncompressed) file."""
 
     steps: tuple[Step, ...]
+    output: int
     sha256: str
 
     @cached_property
@@ -76,12 +77,3 @@ class Network:
         """N of every error bound: above the roundings that any number undergoes within one row (see rows)."""
         widths = [sum(self.steps[source].length for source in step.sources) for step in self.steps]
         return 2 * max(*widths, *(step.length for step in self.steps)) + 4 * len(self.steps) + 64
-
-
-def pruned(steps: list[Step], output: int) -> tuple[Step, ...]:
-    """The input and the steps that `output` depends on, renumbered; `output` becomes the last."""
-    needed = {0, output}
-    for i in range(output, 0, -1):
-        needed.update(steps[i].sources if i in needed else ())
-    kept = {old: new for new, old in enumerate(sorted(needed))}
-    return tuple(replace(steps[i], sources=tuple(kept[s] for s in steps[i].sources)) for i in kept)

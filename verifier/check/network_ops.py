@@ -1,22 +1,103 @@
 """Every ONNX operator the kernel reads: node -> steps.
 
-Operators that only move entries act on index arrays (tensors.Entries) and on constants by one numpy call. Linear ones
+Operators that only move entries act on index arrays (Entries) and on constants by one numpy call. Linear ones
 become one matrix each; the file's numbers enter it unchanged, or within 8 u.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import numpy as np
+import onnx
 import scipy.sparse
+from numpy.typing import NDArray
 
-from provenn.verifier.check.functions import RELU, SIGMOID, TANH, Function, clip, leaky_relu
+from provenn.verifier.check.functions import RELU, SIGMOID, TANH, Function, piecewise_linear
 from provenn.verifier.check.network import Affine, Elementwise, Index, Matrix, MaxPool, Step
-from provenn.verifier.check.rejected import require
-from provenn.verifier.check.rounding import Array
-from provenn.verifier.check.tensors import Constant, Entries, Node, Tensor, budget
+from provenn.verifier.check.rounding import Array, require
 
-NONZERO_LIMIT = 2**26  # entries of one matrix
+ELEMENT_LIMIT, NONZERO_LIMIT = 2**24, 2**26  # entries of any one tensor, of any one matrix
+Constant = NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Entries:
+    """A tensor whose entry at p is entry index[p] of step `step`: moving entries about costs no step."""
+
+    step: int
+    index: Index
+
+
+Tensor = Constant | Entries
+
+
+def budget(shape: Sequence[int], limit: int = ELEMENT_LIMIT) -> None:
+    """Raises: CertificateRejected if a tensor of this shape would be too large."""
+    require(prod(max(int(n), 1) for n in shape) <= limit, "model", f"a tensor of shape {list(shape)} is too large")
+
+
+def decode(tensor: onnx.TensorProto) -> Constant:
+    """The numbers of a tensor stored within the file itself.
+
+    Raises: CertificateRejected for external data, other types, or floats that are not finite or (float64 only) outside
+    2^-300 .. 2^300, where products neither overflow nor underflow; ValueError, TypeError for wrong lengths.
+    """
+    inside = tensor.data_location == onnx.TensorProto.DEFAULT and not tensor.external_data
+    require(inside and tensor.data_type in (1, 6, 7, 9, 10, 11), "model", f"tensor {tensor.name}: its data is not read")
+    budget(tensor.dims)
+    values = onnx.numpy_helper.to_array(tensor)
+    sizes = np.abs(values[values != 0].astype(np.float64)) if values.dtype.kind == "f" else np.ones(1)
+    fits = ((sizes >= 2.0**-300) & (sizes <= 2.0**300)).all()
+    require(fits, "model", f"tensor {tensor.name}: a number is not finite, or too large or small")
+    return values
+
+
+@dataclass
+class Node:
+    """One node: its operator, the tensors it reads (None: left out), and its attributes, removed as they are read."""
+
+    name: str
+    operator: str
+    inputs: list[Tensor | None]
+    outputs: int
+    attributes: dict[str, Any]
+
+    def require(self, condition: object, reason: str) -> None:
+        """Raises: CertificateRejected naming this node unless the condition holds."""
+        require(condition, "model", f"node {self.name} ({self.operator}): {reason}")
+
+    def attribute(self, name: str, default: Any = None) -> Any:
+        """The attribute's value."""
+        return self.attributes.pop(name, default)
+
+    def variable(self, position: int = 0) -> Entries:
+        """The tensor at `position`, which must depend on the network's input."""
+        tensor = self.inputs[position]
+        self.require(isinstance(tensor, Entries), f"input {position} is not computed from the network's input")
+        return tensor  # type: ignore[return-value]
+
+    def constant(self, position: int, kinds: str = "fib") -> Constant:
+        """The constant at `position`, of floats "f", integers "i" or truth values "b"."""
+        tensor = self.inputs[position]
+        known = isinstance(tensor, np.ndarray) and tensor.dtype.kind in kinds
+        self.require(known, f"input {position} is not a constant of the right type")
+        return tensor  # type: ignore[return-value]
+
+    def real(self, position: int) -> Array:
+        """The constant of floats at `position` in float64, exactly."""
+        return self.constant(position, "f").astype(np.float64)
+
+    def shape(self, position: int = 0) -> tuple[int, ...]:
+        """The shape of the tensor at `position`, at batch 1."""
+        tensor = self.inputs[position]
+        return tensor.index.shape if isinstance(tensor, Entries) else self.constant(position).shape
+
+    def listed(self, name: str, position: int) -> list[int] | None:
+        """Integers that are an attribute in older operator sets and an input in newer ones; None if left out."""
+        given = self.attribute(name)
+        return [int(n) for n in self.constant(position, "i").ravel()] if self.inputs[position] is not None else given
 
 
 class Operators:
@@ -31,23 +112,19 @@ class Operators:
         self.steps.append(step)
         return len(self.steps) - 1
 
-    def affine(self, name: str, sources: Sequence[int], matrix: Matrix, bias: Array, size: Array) -> int:
-        """A step W x + b."""
-        return self.add(Affine(name, len(bias), tuple(sources), matrix, bias, size))
-
     def flat(self, tensor: Entries, name: str) -> int:
         """The step whose coordinates are the tensor's entries in C order, made if there is none."""
         index, length = tensor.index.ravel(), self.steps[tensor.step].length
         if np.array_equal(index, np.arange(length)):
             return tensor.step
         matrix, zero = combination(index[:, None], np.ones((len(index), 1)), length), np.zeros(len(index))
-        return self.affine(f"{name} <- {len(self.steps)}", [tensor.step], matrix, zero, zero)
+        return self.add(Affine(f"{name} <- {len(self.steps)}", len(zero), (tensor.step,), matrix, zero, zero))
 
     def linear(self, node: Node, tensors: Sequence[Entries], positions: Index, numbers: Array) -> int:
         """Sums of numbers [n, k] at positions [n, k] of the tensors, one after the other: a step."""
-        sources, length = [self.flat(t, node.name) for t in tensors], sum(t.index.size for t in tensors)
-        zero = np.zeros(len(positions))
-        return self.affine(node.name, sources, combination(positions, numbers, length), zero, zero)
+        sources, zero = tuple(self.flat(t, node.name) for t in tensors), np.zeros(len(positions))
+        matrix = combination(positions, numbers, sum(t.index.size for t in tensors))
+        return self.add(Affine(node.name, len(zero), sources, matrix, zero, zero))
 
     def move(self, node: Node) -> list[Tensor]:
         """An operator that only moves entries."""
@@ -56,10 +133,10 @@ class Operators:
 
     def concat(self, node: Node) -> list[Tensor]:
         """Values among themselves, or constants among themselves, along one axis."""
-        axis, everything = node.attribute("axis"), range(len(node.inputs))
+        axis, count = node.attribute("axis"), sum(tensor is not None for tensor in node.inputs)
         if not any(isinstance(tensor, Entries) for tensor in node.inputs):
-            return [np.concatenate([node.constant(i) for i in everything], axis)]
-        tensors = [node.variable(i) for i in everything]
+            return [np.concatenate([node.constant(i) for i in range(count)], axis)]
+        tensors = [node.variable(i) for i in range(count)]
         index = np.concatenate(_places(tensors), axis)
         return whole(self.linear(node, tensors, index.reshape(-1, 1), np.ones((index.size, 1))), index.shape)
 
@@ -87,13 +164,13 @@ class Operators:
         matrix: Matrix = np.ascontiguousarray(alpha * weight.T)
         if copies > 1:
             matrix = scipy.sparse.csr_array(scipy.sparse.kron(scipy.sparse.eye_array(copies), matrix, "csr"))
-        bias = np.broadcast_to(beta * node.real(2) if node.has(2) else np.zeros(()), output).ravel()
+        bias = np.broadcast_to(beta * node.real(2) if node.inputs[2] is not None else np.zeros(()), output).ravel()
         source = self.flat(Entries(node.variable().step, index), node.name)
-        return whole(self.affine(node.name, [source], matrix, bias, np.abs(bias)), output)
+        return whole(self.add(Affine(node.name, len(bias), (source,), matrix, bias, np.abs(bias))), output)
 
     def arithmetic(self, node: Node) -> list[Tensor]:
         """Add, Sub, Mul, Div of a value and a constant (1/constant is rounded once); Add, Sub of two values."""
-        (left, right), operator = node.inputs, node.operator
+        left, right, operator = *node.inputs[:2], node.operator
         output = np.broadcast_shapes(node.shape(0), node.shape(1))
         budget(output)
         if isinstance(left, Entries) and isinstance(right, Entries):
@@ -116,9 +193,10 @@ class Operators:
         source = self.flat(x, node.name)
         before = self.steps[source]
         if isinstance(before, Affine) and (scale == 1).all() and not before.bias_size.any():
-            return whole(self.affine(node.name, before.sources, before.matrix, shift, size), x.index.shape)
+            joined = Affine(node.name, len(shift), before.sources, before.matrix, shift, size)
+            return whole(self.add(joined), x.index.shape)
         matrix = combination(np.arange(len(scale))[:, None], scale[:, None], len(scale))
-        return whole(self.affine(node.name, [source], matrix, shift, size), x.index.shape)
+        return whole(self.add(Affine(node.name, len(shift), (source,), matrix, shift, size)), x.index.shape)
 
     def batch_normalization(self, node: Node) -> list[Tensor]:
         """S x + t with s = scale / sqrt(var + eps), t = bias - s mean.
@@ -146,7 +224,7 @@ class Operators:
         seen = windows(node, shape[1:], kernel)
         places = prod(seen.shape[1:-1])
         budget([outer, places, inner, *kernel], NONZERO_LIMIT)
-        bias = node.real(2) if node.has(2) else np.zeros(outer)
+        bias = node.real(2) if node.inputs[2] is not None else np.zeros(outer)
         node.require(bias.shape == (outer,), "the bias does not fit")
         # [channels, *out, kernel] -> [group, 1, places, inner kernel], the same for all outputs of a group
         grouped = seen.reshape(groups, inner, places, -1).transpose(0, 2, 1, 3).reshape(groups, 1, places, -1)
@@ -155,16 +233,21 @@ class Operators:
         numbers = np.broadcast_to(weight.reshape(groups, outer // groups, 1, -1), full).reshape(outer * places, -1)
         matrix, offset = combination(positions, numbers, prod(shape)), np.repeat(bias, places)
         source = self.flat(node.variable(), node.name)
-        step = self.affine(node.name, [source], matrix, offset, np.abs(offset))
-        return whole(step, [1, outer, *seen.shape[1:-1]])
+        step = Affine(node.name, len(offset), (source,), matrix, offset, np.abs(offset))
+        return whole(self.add(step), [1, outer, *seen.shape[1:-1]])
 
     def pool(self, node: Node) -> list[Tensor]:
-        """MaxPool without indices; AveragePool, padding counted or not."""
-        shape, kernel = node.shape(), node.attribute("kernel_shape", [])
+        """MaxPool without indices; AveragePool, padding counted or not; GlobalAveragePool, ReduceMean over space."""
+        shape, everywhere = node.shape(), node.operator in ("GlobalAveragePool", "ReduceMean")
+        kernel = list(shape[2:]) if everywhere else node.attribute("kernel_shape", [])
         node.require(kernel and len(shape) == len(kernel) + 2 and shape[0] == node.outputs == 1, "its form")
         node.require(node.attribute("ceil_mode", 0) == node.attribute("storage_order", 0) == 0, "ceil_mode")
         seen = windows(node, shape[1:], kernel)
         positions, output = seen.reshape(-1, seen.shape[-1]), [1, *seen.shape[:-1]]
+        if node.operator == "ReduceMean":
+            axes = sorted(range(len(shape))[axis] for axis in node.listed("axes", 1) or ())
+            node.require(axes == list(range(2, len(shape))), "only the mean over all axes but two is read")
+            output = output if node.attribute("keepdims", 1) else output[:2]
         present = (positions >= 0).sum(axis=1)
         node.require(present.min() > 0, "a window lies in the padding")
         if node.operator == "MaxPool":
@@ -174,35 +257,18 @@ class Operators:
         numbers = np.broadcast_to(1 / counts[:, None], positions.shape)
         return whole(self.linear(node, [node.variable()], positions, numbers), output)
 
-    def mean(self, node: Node) -> list[Tensor]:
-        """ReduceMean over some axes, GlobalAveragePool over all but two."""
-        shape, keep = node.shape(), node.attribute("keepdims", 1)
-        axes = range(2, len(shape)) if node.operator == "GlobalAveragePool" else node.listed("axes", 1)
-        node.require(axes and not node.attribute("noop_with_empty_axes", 0), "it has no axes")
-        gone = sorted({range(len(shape))[axis] for axis in axes or ()})
-        left = [axis for axis in range(len(shape)) if axis not in gone]
-        positions = np.arange(prod(shape)).reshape(shape).transpose(left + gone)
-        positions = positions.reshape(prod(shape[axis] for axis in left), -1)
-        output = [1 if axis in gone else n for axis, n in enumerate(shape) if keep or axis in left]
-        numbers = np.full(positions.shape, 1 / positions.shape[1])
-        return whole(self.linear(node, [node.variable()], positions, numbers), output)
-
     def elementwise(self, node: Node) -> list[Tensor]:
-        """A scalar function; where the input merely rearranges a step, it is applied to that step."""
-        x = node.variable()
-        length = self.steps[x.step].length
-        rearranged = x.index.size == length == len(np.unique(x.index))
-        source, index = (x.step, x.index) if rearranged else (self.flat(x, node.name), np.arange(x.index.size))
-        step = self.add(Elementwise(node.name, x.index.size, (source,), _function(node)))
-        return [Entries(step, index.reshape(x.index.shape))]
+        """A scalar function."""
+        source = self.flat(node.variable(), node.name)
+        step = self.add(Elementwise(node.name, self.steps[source].length, (source,), _function(node)))
+        return whole(step, node.shape())
 
 
 OPERATORS: dict[str, Callable[[Operators, Node], list[Tensor]]] = {
-    **dict.fromkeys(("Flatten", "Gather", "Identity", "Reshape", "Slice"), Operators.move),
+    **dict.fromkeys(("Flatten", "Gather", "Identity", "Reshape"), Operators.move),
     **dict.fromkeys(("Squeeze", "Transpose", "Unsqueeze"), Operators.move),
     **dict.fromkeys(("Add", "Sub", "Mul", "Div"), Operators.arithmetic),
-    **dict.fromkeys(("AveragePool", "MaxPool"), Operators.pool),
-    **dict.fromkeys(("GlobalAveragePool", "ReduceMean"), Operators.mean),
+    **dict.fromkeys(("AveragePool", "GlobalAveragePool", "MaxPool", "ReduceMean"), Operators.pool),
     **dict.fromkeys(("Gemm", "MatMul"), Operators.product),
     **dict.fromkeys(("Clip", "LeakyRelu", "Relu", "Sigmoid", "Tanh"), Operators.elementwise),
     **{"BatchNormalization": Operators.batch_normalization, "Concat": Operators.concat, "Shape": Operators.shape},
@@ -237,14 +303,9 @@ def windows(node: Node, extents: Sequence[int], kernel: Sequence[int]) -> Index:
     strides, dilations = node.attribute("strides", [1] * rank), node.attribute("dilations", [1] * rank)
     pads, auto = node.attribute("pads", [0] * (2 * rank)), node.attribute("auto_pad", b"NOTSET")
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
-    node.require(auto in (b"NOTSET", b"VALID", b"SAME_UPPER", b"SAME_LOWER"), "auto_pad")
-    node.require(min(*kernel, *strides, *dilations) > 0 <= min(pads) and len(pads) == 2 * rank, "its geometry")
-    amounts = [(0, 0)]
-    for i, (n, s, r) in enumerate(zip(extents[1:], strides, reach, strict=True)):
-        total = max((-(-n // s) - 1) * s + r - n, 0)
-        same = (total // 2, total - total // 2)
-        fixed = (0, 0) if auto == b"VALID" else (pads[i], pads[i + rank])
-        amounts.append({b"SAME_UPPER": same, b"SAME_LOWER": same[::-1]}.get(auto, fixed))
+    node.require(auto in (b"NOTSET", b"VALID") and len(pads) == 2 * rank, "auto_pad")
+    node.require(min(*kernel, *strides, *dilations) > 0 <= min(pads), "its geometry")
+    amounts = [(0, 0), *((0, 0) if auto == b"VALID" else (pads[i], pads[i + rank]) for i in range(rank))]
     budget([n + a + b for n, (a, b) in zip(extents, amounts, strict=True)])
     index = np.pad(np.arange(prod(extents)).reshape(extents), amounts, constant_values=-1)
     seen = np.lib.stride_tricks.sliding_window_view(index, reach, axis=tuple(range(1, rank + 1)))
@@ -276,29 +337,19 @@ def _movement(node: Node, shape: tuple[int, ...]) -> Callable[[Constant], Consta
     if node.operator == "Gather":
         axis, where = node.attribute("axis", 0), node.constant(1, "i")
         return lambda a: np.take(a, where, axis)
-    return _slices(node, shape) if node.operator == "Slice" else lambda a: a
-
-
-def _slices(node: Node, shape: Sequence[int]) -> Callable[[Constant], Constant]:
-    """Slice, with positive steps."""
-    starts, ends = node.listed("starts", 1) or [], node.listed("ends", 2) or []
-    axes, steps = node.listed("axes", 3) or list(range(len(starts))), node.listed("steps", 4) or [1] * len(starts)
-    cuts = [slice(None)] * len(shape)
-    for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
-        node.require(step > 0 and cuts[axis] == slice(None), "a step is not positive, or an axis given twice")
-        cuts[axis] = slice(start, end, step)
-    return lambda a: a[tuple(cuts)]
+    return lambda a: a
 
 
 def _function(node: Node) -> Function:
     """The scalar function of an elementwise operator."""
     if node.operator == "Clip":
         ends = [node.attribute("min", -np.inf), node.attribute("max", np.inf)]
-        low, high = (node.real(i + 1).item() if node.has(i + 1) else end for i, end in enumerate(ends))
+        low, high = (node.real(i + 1).item() if node.inputs[i + 1] is not None else end for i, end in enumerate(ends))
         node.require(low <= high, "its lower limit is above its upper limit, or not a number")
-        return clip(low, high)
+        kinks = tuple(kink for kink in (low, high) if np.isfinite(kink))
+        return piecewise_linear(kinks, lambda z: np.clip(z, low, high))
     if node.operator == "LeakyRelu":
         slope = node.attribute("alpha", float(np.float32(0.01)))
         node.require(np.isfinite(slope), "its slope is not a number")
-        return leaky_relu(slope)
+        return piecewise_linear((0.0,), lambda z: np.where(z > 0, z, slope * z))
     return {"Relu": RELU, "Sigmoid": SIGMOID, "Tanh": TANH}[node.operator]

@@ -1,17 +1,20 @@
 """The kernel's own reading of an ONNX file. What it does not know, it refuses."""
 
+import gzip
 import hashlib
+import io
+import zlib
 from math import prod
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError
 
-from provenn.verifier.check.network import Network, Step, pruned
-from provenn.verifier.check.network_ops import OPERATORS, Operators, whole
-from provenn.verifier.check.rejected import CertificateRejected, require
-from provenn.verifier.check.tensors import Entries, Node, Tensor, budget, decode, decompressed
+from provenn.verifier.check.network import Network, Step
+from provenn.verifier.check.network_ops import OPERATORS, Entries, Node, Operators, Tensor, budget, decode
+from provenn.verifier.check.rounding import CertificateRejected, require
 
+FILE_LIMIT = 2**30  # bytes of a file after decompression
 OPSETS = range(7, 27)  # whose differences the operators here know (numpy's broadcasting begins with 7)
 
 
@@ -33,20 +36,27 @@ def read_network(data: bytes) -> Network:
     require(plain, "model", "functions, sparse tensors and training information are not read")
     names = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in names]
-    require(len(inputs) == len(graph.output) == 1, "model", "it must have one input and one output")
+    require(
+        len(inputs) == len(graph.output) == 1 and len(names) == len(graph.initializer),
+        "model",
+        "it must have one input and one output",
+    )
     shape = _input_shape(inputs[0])
     start = operators.add(Step(inputs[0].name, prod(shape), ()))
-    values: dict[str, Tensor | None] = {"": None}
-    _define(values, inputs[0].name, whole(start, shape)[0])
-    for tensor in graph.initializer:
-        _define(values, tensor.name, decode(tensor))
-    for node in graph.node:
-        _run(operators, values, node)
+    values: dict[str, Tensor | None] = {"": None, inputs[0].name: Entries(start, np.arange(prod(shape)).reshape(shape))}
+    try:
+        for item in (*graph.initializer, *graph.node):
+            if isinstance(item, onnx.TensorProto):
+                values[item.name] = decode(item)
+            else:
+                _run(operators, values, item)
+    except (ValueError, LookupError, TypeError, OverflowError, MemoryError) as error:
+        raise CertificateRejected("model", f"{item.name or item}: {error}") from error
     result = values.get(graph.output[0].name)
     if not isinstance(result, Entries):
         raise CertificateRejected("model", f"output {graph.output[0].name} is not computed from the input")
     output = operators.flat(result, "network output")
-    return Network(pruned(operators.steps, output), hashlib.sha256(data).hexdigest())
+    return Network(tuple(operators.steps), output, hashlib.sha256(data).hexdigest())
 
 
 def _input_shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:
@@ -61,26 +71,30 @@ def _input_shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:
     return tuple(shape)
 
 
-def _define(values: dict[str, Tensor | None], name: str, tensor: Tensor) -> None:
-    require(name not in values, "model", f"tensor {name!r} is defined twice, or has no name")
-    budget((tensor.index if isinstance(tensor, Entries) else tensor).shape)
-    values[name] = tensor
-
-
 def _run(operators: Operators, values: dict[str, Tensor | None], proto: onnx.NodeProto) -> None:
     """Reads one node."""
     name = proto.output[0] if proto.output else proto.name
     known = proto.domain in ("", "ai.onnx") and proto.op_type in OPERATORS
     require(known, "model", f"node {name}: operator {proto.domain} {proto.op_type} is not read by the checker")
-    try:
-        attributes = {a.name: onnx.helper.get_attribute_value(a) for a in proto.attribute}
-        attributes |= {key: decode(a) for key, a in attributes.items() if isinstance(a, onnx.TensorProto)}
-        node = Node(name, proto.op_type, [values[i] for i in proto.input], len(proto.output), attributes)
-        with np.errstate(all="ignore"):
-            results = OPERATORS[proto.op_type](operators, node)
-    except (ValueError, LookupError, TypeError, OverflowError, MemoryError) as error:
-        raise CertificateRejected("model", f"node {name} ({proto.op_type}): {error}") from error
+    attributes = {a.name: onnx.helper.get_attribute_value(a) for a in proto.attribute}
+    attributes |= {key: decode(a) for key, a in attributes.items() if isinstance(a, onnx.TensorProto)}
+    node = Node(name, proto.op_type, [values[i] for i in proto.input] + [None] * 5, len(proto.output), attributes)
+    with np.errstate(all="ignore"):
+        results = OPERATORS[proto.op_type](operators, node)
     node.require(not node.attributes, f"attribute {', '.join(node.attributes)} is not understood")
     for output, result in zip(proto.output, results, strict=False):
-        if output:
-            _define(values, output, result)
+        budget((result.index if isinstance(result, Entries) else result).shape)
+        node.require(not output or output not in values, f"{output} is defined twice")
+        values[output] = result if output else None
+
+
+def decompressed(data: bytes, what: str) -> bytes:
+    """Itself, or the content of a gzip file.   Raises: CertificateRejected if it is broken or too large."""
+    if data[:2] != b"\x1f\x8b":
+        return data
+    try:
+        content = gzip.GzipFile(fileobj=io.BytesIO(data)).read(FILE_LIMIT)
+    except (OSError, EOFError, zlib.error) as error:
+        raise CertificateRejected(what, f"the gzip data is broken: {error}") from error
+    require(len(content) < FILE_LIMIT, what, "it is too large")
+    return content

@@ -10,12 +10,25 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from provenn.verifier.check.rejected import require
-
 Array = NDArray[np.float64]
 
+LARGEST = Fraction(float(np.finfo(np.float64).max))
 UNDERFLOW = 2.0**-900
 """Above every sum of underflow errors: each is at most 2^-1074, and a network has far fewer than 2^150 products."""
+
+
+class CertificateRejected(Exception):
+    """The certificate proves nothing: `claim` is the id or the part of the bundle that failed, `reason` says why."""
+
+    def __init__(self, claim: int | str, reason: str) -> None:
+        self.claim, self.reason = claim, reason
+        super().__init__(f"claim {claim}: {reason}" if isinstance(claim, int) else f"{claim}: {reason}")
+
+
+def require(condition: object, claim: int | str, reason: str) -> None:
+    """Raises: CertificateRejected unless the condition is true."""
+    if not condition:
+        raise CertificateRejected(claim, reason)
 
 
 def unit(n: int) -> float:
@@ -36,10 +49,7 @@ def up(x: Array) -> Array:
 
 def float_below(x: Fraction) -> float:
     """A float64 <= x, the largest or the one before it."""
-    try:
-        near = float(x)
-    except OverflowError:
-        return -np.inf if x < 0 else float(np.finfo(np.float64).max)
+    near = float(min(max(x, -LARGEST), LARGEST))
     return near if Fraction(near) <= x else float(np.nextafter(near, -np.inf))
 
 

@@ -17,21 +17,18 @@ NaN and infinities are never hidden: they end in a bound that is NaN or -inf, wh
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse
 
 from provenn.verifier.check.network import Affine, Elementwise, Index, Matrix, MaxPool, Network, Step
-from provenn.verifier.check.rejected import CertificateRejected, require
-from provenn.verifier.check.rounding import UNDERFLOW, Array, down, unit, up
+from provenn.verifier.check.rounding import UNDERFLOW, Array, CertificateRejected, down, require, unit, up
 
 CHUNK_BYTES = 2**25  # memory for one array of coefficients; about eight are alive at once
 
 
-@dataclass(frozen=True, eq=False)
-class Box:
+class Box(NamedTuple):
     """lower <= v <= upper, each [n] float64."""
 
     lower: Array
@@ -43,8 +40,7 @@ class Box:
         return np.maximum(np.abs(self.lower), np.abs(self.upper))
 
 
-@dataclass(frozen=True, eq=False)
-class Ball:
+class Ball(NamedTuple):
     """|x - c|_norm <= radius, norm 1 or 2, for some c within 2 u |centre_i| + 2^-1074 of centre in each coordinate."""
 
     centre: Array
@@ -59,8 +55,7 @@ class Ball:
         return a @ self.centre - reach, np.abs(a) @ (np.abs(self.centre) + 2.0**-1000) + reach
 
 
-@dataclass(frozen=True, eq=False)
-class Lines:
+class Lines(NamedTuple):
     """(2) for a nonlinear step: slopes, diagonals [n] or matrices [n, source], or none; intercepts, size of (3) [n]."""
 
     slopes: tuple[Matrix, Matrix] | None

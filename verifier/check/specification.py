@@ -5,17 +5,15 @@ minimum of d_i - C_i y, is above 0.
 """
 
 import re
-from dataclasses import dataclass
 from fractions import Fraction
 from functools import reduce
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from provenn.verifier.check.manifest import parsed
-from provenn.verifier.check.rejected import CertificateRejected, require
-from provenn.verifier.check.rounding import float_below
+from provenn.verifier.check.rounding import CertificateRejected, float_below, require
 from provenn.verifier.check.rows import Ball, Box
 
 Vector = tuple[Fraction, ...]
@@ -31,16 +29,14 @@ Linear = dict[str, Fraction]  # coefficients by variable; "" stands for the cons
 Limits = dict[tuple[int, int], Fraction]  # bounds by (input, 1 lower or -1 upper)
 
 
-@dataclass(frozen=True)
-class Clause:
+class Clause(NamedTuple):
     """{y : C y >= d}: rows of C, and d."""
 
     matrix: tuple[Vector, ...]
     bound: Vector
 
 
-@dataclass(frozen=True)
-class Case:
+class Case(NamedTuple):
     """lower <= x <= upper, and |x - centre|_norm <= radius if ball = (centre, radius, norm); clauses to exclude."""
 
     lower: Vector

@@ -130,6 +130,4 @@ class MaxPool(Op):
 
 def _windows(flat: Tensor, cells: Tensor) -> Tensor:
     """[batch, channels, size] -> its windows [batch, channels, windows, cells], -infinity for padding."""
-    # A cell of the input is never below the smallest finite number here, so that padding cannot win a tie.
-    finite = flat.clamp(min=torch.finfo(flat.dtype).min)
-    return torch.nn.functional.pad(finite, (0, 1), value=-float("inf"))[..., cells]
+    return torch.nn.functional.pad(flat, (0, 1), value=-float("inf"))[..., cells]

@@ -45,6 +45,9 @@ def test_only_cells_that_can_win_are_improvable() -> None:
     x = interval([0.0, 1.0, -5.0], [4.0, 2.0, 0.5])
     (mask,) = MaxPool((3,), (1,), (0, 0), (1,), False).improvable(x)
     assert mask[0, 0].tolist() == [True, True, False]
+    known = interval([0.0, 1.0, -5.0], [4.0, 1.0, 0.5])
+    (mask,) = MaxPool((3,), (1,), (0, 0), (1,), False).improvable(known)
+    assert mask[0, 0].tolist() == [True, False, False]
 
 
 def test_padding_is_never_selected() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from fractions import Fraction
+
 import pytest
 import torch
 from hypothesis import given
@@ -11,6 +14,9 @@ from torch import Tensor
 
 from provenn.verifier.interval import Interval
 from provenn.verifier.ops.base import Elementwise, Op
+from provenn.verifier.ops.clip import Clip
+from provenn.verifier.ops.lines import chord
+from provenn.verifier.ops.s_shaped import SShaped
 
 POINTS = 2000
 ROUNDING = 1e-13
@@ -147,3 +153,41 @@ def test_lines_touch_the_function(case: Case, kind: str, seed: int) -> None:
     if kind != "huge":
         assert (below <= slack).all() and (above <= slack).all()
     assert (below >= -1e-13 * scale).all() and (above >= -1e-13 * scale).all()
+
+
+PIECEWISE = [case for case in ELEMENTWISE if not isinstance(case.op, SShaped)]
+
+
+@pytest.mark.parametrize("case", PIECEWISE, ids=lambda case: case.name)
+@few
+@given(kind=kinds, seed=seeds)
+def test_no_line_through_two_corners_encloses_less(case: Case, kind: str, seed: int) -> None:
+    """Least area is least height at the midpoint, and a piecewise linear function's envelope has corners of its own."""
+    op = case.op
+    assert isinstance(op, Elementwise)
+    (b,), _, _ = drawn(case, kind, seed)
+    inside = (op.minimum, op.maximum) if isinstance(op, Clip) else (0.0,)
+    z = torch.stack([b.lower, b.upper] + [b.lower.clamp(min=kink).minimum(b.upper) for kink in inside])
+    image, middle = op.forward(z), (b.lower + b.upper) / 2
+    lines = op.relax(b.lower, b.upper)
+    intercept = torch.zeros_like(b.lower) if lines.lower_intercept is None else lines.lower_intercept
+    ours = lines.lower_slope * middle + intercept, lines.upper_slope * middle + lines.upper_intercept
+    rounding = 1e-9 * (1 + torch.maximum(b.lower.abs(), b.upper.abs()))
+    for i, j in itertools.combinations(range(len(z)), 2):
+        wide = (z[i] - z[j]).abs() > 1e-3
+        slope = torch.where(wide, (image[i] - image[j]) / torch.where(wide, z[i] - z[j], 1.0), 0.0)
+        line = image[i] + slope * (z - z[i])
+        height = image[i] + slope * (middle - z[i])
+        above, below = (line >= image - rounding).all(0) & wide, (line <= image + rounding).all(0) & wide
+        assert (~above | (ours[1] <= height + rounding)).all()
+        assert (~below | (ours[0] >= height - rounding)).all()
+
+
+def test_a_chord_is_anchored_where_it_rounds_least() -> None:
+    """From (-1e6, -1e6) to (1/3, 1/7): the near end is met to its own rounding, not to that of the far end."""
+    x, y = torch.tensor(-1e6).double(), torch.tensor(1 / 3).double()
+    fx, fy = x, torch.tensor(1 / 7).double()
+    slope, intercept = chord(x, fx, y, fy)
+    assert abs(Fraction(slope.item()) * Fraction(y.item()) + Fraction(intercept.item()) - Fraction(fy.item())) < 1e-16
+    slope, intercept = chord(-y, -fy, -x, -fx)
+    assert abs(Fraction(slope.item()) * Fraction(-y.item()) + Fraction(intercept.item()) + Fraction(fy.item())) < 1e-16
