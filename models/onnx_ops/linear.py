@@ -52,7 +52,8 @@ def gemm(plan: Plan, node: Node) -> Sequence[Value]:
 
         def make(weight: Array, bias: Array | None = None) -> Op:
             bias = np.zeros(columns) if bias is None else np.broadcast_to(beta * bias, (1, columns))[0]
-            return Linear(tensor(alpha * (weight if flip_y else weight.T)), tensor(bias))
+            weight = weight if flip_y else weight.T
+            return Linear(tensor(weight if alpha == 1 else alpha * weight), tensor(bias))
 
         product = plan.emit(node, make, [x], shape, x.lead, folds)
         term = None if inside is not None else term

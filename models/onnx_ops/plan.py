@@ -310,8 +310,8 @@ def widened(array: Array) -> Array:
 
 
 def tensor(array: Array) -> torch.Tensor:
-    """A parameter of an op, in float64."""
-    return torch.from_numpy(np.array(array, dtype=np.float64, order="C"))
+    """A parameter of an op, in float64; the array itself where it is one already."""
+    return torch.from_numpy(np.require(array, np.float64, ["C", "W"]))
 
 
 def _constants(values: Sequence[Value]) -> list[Constant]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
+import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
@@ -17,6 +18,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 from provenn.models.admission import admit
 from provenn.models.executor import OnnxExecutor
 from provenn.models.onnx_reader import read
+from provenn.verifier.errors import InvalidModel, ProvennError
 
 Array = np.ndarray
 
@@ -98,6 +100,13 @@ def mlp_model(seed: int = 0) -> onnx.ModelProto:
         helper.make_node("Gemm", ["a", "w2", "b2"], ["y"], transB=1, name="second"),
     ]
     return model(nodes, ("batch", 4), constants)
+
+
+def refused(data: bytes | onnx.ModelProto, match: str, error: type[ProvennError] = InvalidModel, **given: Any) -> None:
+    data = data if isinstance(data, bytes) else data.SerializeToString()
+    with pytest.raises(error, match=match) as caught:
+        admit(data, **given)
+    assert type(caught.value) is error
 
 
 def require_agreement(data: bytes, files: Mapping[str, bytes] | None = None, seed: int = 0, batch: int = 4) -> None:

@@ -32,9 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         model, specification = given.model.read_bytes(), given.spec.read_bytes() if given.spec else None
         report = check(load(given.bundle), model, specification).as_dict()
         code, line = 0, f"accepted: {report['claims']} claims, smallest margin {report['margin']:.6g}"
-    except CertificateRejected as refusal:
-        report = {"verdict": "rejected", "claim": refusal.claim, "reason": refusal.reason}
-        code, line = 13, f"rejected: {refusal}"
+    except CertificateRejected as no:
+        report, code, line = {"verdict": "rejected", "claim": no.claim, "reason": no.reason}, 13, f"rejected: {no}"
     except (OSError, zipfile.BadZipFile) as error:
         parser.error(str(error))
     print(json.dumps(report) if given.json else line)

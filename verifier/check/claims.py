@@ -61,8 +61,7 @@ def check(files: Mapping[str, bytes], model: bytes | Network, specification: byt
     same = specification is None or decompressed(specification, "specification") == text
     require(same, "specification", "the certificate is about another specification")
     tensors = read_payload(_file(files, "payload", content["payload"]["file"], content["payload"]["sha256"]))
-    known = files.keys() == {MANIFEST, stated["file"], content["payload"]["file"]}
-    require(known, "bundle", "it holds files that its manifest does not name")
+    require(files.keys() == {MANIFEST, stated["file"], content["payload"]["file"]}, "bundle", "it holds other files")
     used = {
         name for c in claims for name in (c.get("lower"), c.get("upper"), *c["slopes"].values()) if name is not None
     }
@@ -120,11 +119,10 @@ def row_margins(bounds: Bounds, rows: Sequence[tuple[Vector, Fraction]], method:
 
 
 def slopes_of(network: Network, names: Mapping[str, str], tensors: Tensors) -> dict[str, Array]:
-    """Lower slopes of ReLU steps, by step; uint8 stands for value / 255; raises CertificateRejected for anything else."""
+    """Lower slopes of ReLU steps, uint8 standing for value / 255; raises CertificateRejected for anything else."""
     sizes = {step.name: step.length for step in network.steps if getattr(step, "function", None) is RELU}
-    slopes = {
-        step: tensors[n].astype(np.float64) / (255 if tensors[n].dtype == np.uint8 else 1) for step, n in names.items()
-    }
+    stored = {step: tensors[name] for step, name in names.items()}
+    slopes = {step: a.astype(np.float64) / (255 if a.dtype == np.uint8 else 1) for step, a in stored.items()}
     for step, values in slopes.items():
         require(sizes.get(step) == len(values), "slopes", f"{step} is not a ReLU of {len(values)} neurons")
         require(((values >= 0) & (values <= 1)).all(), "slopes", f"{step}: slopes outside their domain [0, 1]")

@@ -16,8 +16,7 @@ import numpy as np
 
 from provenn.verifier.check.rounding import Array, down, up
 
-GRID = 64  # cells of a smooth function's interpolation
-LIBM = 2.0**-48  # assumed error of np.tanh and sigmoid: 16 ulp of 1 (measured: below 2)
+GRID, LIBM = 64, 2.0**-48  # cells of an interpolation; assumed error of np.tanh, sigmoid: 16 ulp of 1 (measured < 2)
 
 
 class Enclosure(NamedTuple):

@@ -96,13 +96,9 @@ def read_payload(data: bytes) -> Tensors:
         _typed(entry, {"dtype": str, "shape": list, "data_offsets": list}, "payload")
         numbers, kind = entry["shape"] + entry["data_offsets"], np.dtype(TYPES.get(entry["dtype"], "u1"))
         whole = len(entry["shape"]) == 1 and len(numbers) == 3 and all(type(n) is int for n in numbers)
-        count, start, end = numbers if whole else (0, 1, 0)
+        count, start, end = numbers if whole and entry["dtype"] in TYPES else (0, 1, 0)
         fits = 0 <= start <= end <= len(body) and end - start == count * kind.itemsize
-        require(
-            fits and entry["dtype"] in TYPES,
-            "payload",
-            f"{name}: its type, shape or offsets are not read, or out of range",
-        )
+        require(fits, "payload", f"{name}: its type, shape or offsets are not read, or out of range")
         tensors[name] = np.frombuffer(body[start:end], kind)
         require(np.isfinite(tensors[name]).all(), "payload", f"{name}: a number is not finite")
         spans.append((start, end))

@@ -141,9 +141,8 @@ class Operators:
         return whole(self.linear(node, tensors, index.reshape(-1, 1), np.ones((index.size, 1))), index.shape)
 
     def constant(self, node: Node) -> list[Tensor]:
-        """A tensor, or integers, in the node itself."""
-        numbers = node.attribute("value_ints", node.attribute("value_int"))
-        node.inputs = [node.attribute("value") if numbers is None else np.array(numbers, np.int64)]
+        """A tensor in the node itself."""
+        node.inputs = [node.attribute("value")]
         return [node.constant(0)]
 
     def shape(self, node: Node) -> list[Tensor]:
@@ -156,8 +155,8 @@ class Operators:
         index = index.T if node.attribute("transA", 0) else index
         weight = weight.T if node.attribute("transB", 0) else weight
         alpha, beta = node.attribute("alpha", 1.0), node.attribute("beta", 1.0)
-        node.require(np.isfinite([alpha, beta]).all() and index.ndim >= weight.ndim == 2, "its form")
-        node.require(node.operator == "MatMul" or index.ndim == 2, "A is not a matrix")
+        rank = 2 if node.operator == "Gemm" else index.ndim
+        node.require(np.isfinite([alpha, beta]).all() and index.ndim == rank >= weight.ndim == 2, "its form")
         node.require(index.shape[-1] == weight.shape[0], "the shapes do not fit")
         copies, output = prod(index.shape[:-1]), (*index.shape[:-1], weight.shape[1])
         budget([copies, weight.size], NONZERO_LIMIT)
@@ -207,8 +206,8 @@ class Operators:
         x, epsilon = node.variable(), node.attribute("epsilon", float(np.float32(1e-5)))
         inference = node.attribute("spatial", 1) == 1 and not node.attribute("training_mode", 0)
         scale, bias, mean, variance = (node.real(i) for i in range(1, 5))
-        node.require(inference and (variance >= 0).all(), "it is in training mode, or a variance is negative")
-        node.require(2.0**-300 < epsilon < 2.0**300, "its epsilon")
+        node.require(inference and 2.0**-300 < epsilon < 2.0**300, "it is in training mode, or its epsilon is no such")
+        node.require((variance >= 0).all(), "a variance is negative")
         s = scale / np.sqrt(variance + epsilon)
         channels, extents = (1, -1) + (1,) * (x.index.ndim - 2), x.index.shape
         numbers = (s, bias - s * mean, np.abs(bias) + np.abs(s * mean))
@@ -303,8 +302,8 @@ def windows(node: Node, extents: Sequence[int], kernel: Sequence[int]) -> Index:
     strides, dilations = node.attribute("strides", [1] * rank), node.attribute("dilations", [1] * rank)
     pads, auto = node.attribute("pads", [0] * (2 * rank)), node.attribute("auto_pad", b"NOTSET")
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
-    node.require(auto in (b"NOTSET", b"VALID") and len(pads) == 2 * rank, "auto_pad")
-    node.require(min(*kernel, *strides, *dilations) > 0 <= min(pads), "its geometry")
+    known = auto in (b"NOTSET", b"VALID") and len(pads) == 2 * rank
+    node.require(known and min(*kernel, *strides, *dilations) > 0 <= min(pads), "its geometry")
     amounts = [(0, 0), *((0, 0) if auto == b"VALID" else (pads[i], pads[i + rank]) for i in range(rank))]
     budget([n + a + b for n, (a, b) in zip(extents, amounts, strict=True)])
     index = np.pad(np.arange(prod(extents)).reshape(extents), amounts, constant_values=-1)
@@ -330,10 +329,9 @@ def _movement(node: Node, shape: tuple[int, ...]) -> Callable[[Constant], Consta
         order = node.attribute("perm")
         return lambda a: a.transpose(order)
     if node.operator in ("Squeeze", "Unsqueeze"):
-        axes = node.listed("axes", 1)
-        if node.operator == "Squeeze":
-            return lambda a: a.squeeze(None if axes is None else tuple(axes))
-        return lambda a: np.expand_dims(a, tuple(axes or ()))
+        listed, squeeze = node.listed("axes", 1), node.operator == "Squeeze"
+        axes = None if listed is None else tuple(listed)
+        return lambda a: a.squeeze(axes) if squeeze else np.expand_dims(a, axes or ())
     if node.operator == "Gather":
         axis, where = node.attribute("axis", 0), node.constant(1, "i")
         return lambda a: np.take(a, where, axis)

@@ -11,7 +11,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from provenn.verifier.check.network import Network, Step
-from provenn.verifier.check.network_ops import OPERATORS, Entries, Node, Operators, Tensor, budget, decode
+from provenn.verifier.check.network_ops import OPERATORS, Entries, Node, Operators, Tensor, budget, decode, whole
 from provenn.verifier.check.rounding import CertificateRejected, require
 
 FILE_LIMIT = 2**30  # bytes of a file after decompression
@@ -36,14 +36,11 @@ def read_network(data: bytes) -> Network:
     require(plain, "model", "functions, sparse tensors and training information are not read")
     names = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in names]
-    require(
-        len(inputs) == len(graph.output) == 1 and len(names) == len(graph.initializer),
-        "model",
-        "it must have one input and one output",
-    )
+    single = len(inputs) == len(graph.output) == 1 and len(names) == len(graph.initializer)
+    require(single, "model", "it must have one input and one output, and one initializer of each name")
     shape = _input_shape(inputs[0])
-    start = operators.add(Step(inputs[0].name, prod(shape), ()))
-    values: dict[str, Tensor | None] = {"": None, inputs[0].name: Entries(start, np.arange(prod(shape)).reshape(shape))}
+    operators.add(Step(inputs[0].name, prod(shape), ()))
+    values: dict[str, Tensor | None] = {"": None, inputs[0].name: whole(0, shape)[0]}
     try:
         for item in (*graph.initializer, *graph.node):
             if isinstance(item, onnx.TensorProto):
@@ -64,8 +61,7 @@ def _input_shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:
     kind = value.type.tensor_type
     floats = kind.elem_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16)
     require(floats and kind.HasField("shape"), "model", "its input is not a tensor of floats with a shape")
-    shape = [axis.dim_value if axis.HasField("dim_value") else -1 for axis in kind.shape.dim]
-    shape[:1] = [1 if n == -1 else n for n in shape[:1]]
+    shape = [axis.dim_value if axis.HasField("dim_value") else int(i == 0) for i, axis in enumerate(kind.shape.dim)]
     require(all(n > 0 for n in shape), "model", "an axis of its input other than the first has no fixed length")
     budget(shape)
     return tuple(shape)

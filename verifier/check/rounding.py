@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 LARGEST = Fraction(float(np.finfo(np.float64).max))
-UNDERFLOW = 2.0**-900
-"""Above every sum of underflow errors: each is at most 2^-1074, and a network has far fewer than 2^150 products."""
+UNDERFLOW = 2.0**-900  # above every sum of underflow errors: each is at most 2^-1074, and there are below 2^150
 
 
 class CertificateRejected(Exception):

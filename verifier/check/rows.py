@@ -154,9 +154,7 @@ class Bounds:
         """(2) to (4) for one chunk of rows."""
         coefficients = {index: rows}
         total, terms, largest = np.zeros(len(rows)), np.zeros(len(rows)), self.boxes[0].largest.sum()
-        for i in range(index, 0, -1):
-            if i not in coefficients:
-                continue
+        for i in filter(coefficients.__contains__, range(index, 0, -1)):
             step, a = self.network.steps[i], coefficients.pop(i)
             if isinstance(step, Affine):
                 sizes = [self.box(source).largest for source in step.sources]
@@ -185,9 +183,8 @@ class Bounds:
         box = self.boxes[0]
         corner = np.maximum(a, 0.0) @ box.lower + np.minimum(a, 0.0) @ box.upper
         minima = [(corner, np.abs(a) @ box.largest), *([self.ball.smallest(a)] if self.ball else [])]
-        tiny = 2 * UNDERFLOW * (1 + largest)
-        bounds = [down(down(total + m) - up(self._unit * (terms + size) + tiny)) for m, size in minima]
-        return np.asarray(np.maximum.reduce(bounds))
+        errors = [up(self._unit * (terms + size) + 2 * UNDERFLOW * (1 + largest)) for _, size in minima]
+        return np.maximum.reduce([down(down(total + m) - e) for (m, _), e in zip(minima, errors, strict=True)])
 
 
 def _times(rows: Array, factor: Matrix) -> Array:

@@ -48,9 +48,8 @@ class Case(NamedTuple):
         """The inputs in float64, rounded outward (the ball's centre down: Ball allows for it)."""
         lower, upper = ([float_below(s * x) for x in side] for s, side in ((1, self.lower), (-1, self.upper)))
         box = Box(np.array(lower), -np.array(upper))
-        if self.ball is None:
-            return box, None
-        return box, Ball(np.array([float_below(c) for c in self.ball[0]]), -float_below(-self.ball[1]), self.ball[2])
+        centre, radius, norm = self.ball or ((), Fraction(0), 0)
+        return box, Ball(np.array([float_below(c) for c in centre]), -float_below(-radius), norm) if norm else None
 
 
 def number(text: str) -> Fraction:
@@ -101,13 +100,11 @@ def _robustness(content: Any) -> Case:
     """Box and ball of radius epsilon around the input, within the clip range; clauses y_j - y_label >= 0."""
     names = ("input", "clip", "norm", "target", "label", "outputs", "epsilon")
     given, clip, norm, target, *rest = _only(content, *names)
-    centre, (label, outputs, radius) = _vector(*_list(given)), _vector(*rest)
-    (goal,) = _vector(-1 if target is None else target)
+    centre, (label, outputs, radius, goal) = _vector(*_list(given)), _vector(*rest, -1 if target is None else target)
     whole = label.denominator == outputs.denominator == goal.denominator == 1 and outputs <= 2**20
     inside = 0 <= label < outputs and -1 <= goal < outputs and goal != label and (target is None or goal >= 0)
-    require(whole and inside, "specification", "label or target is out of range, or they are the same")
-    known = radius >= 0 and norm in (None, "inf", "2", "1")
-    require(known, "specification", "epsilon is negative, or the norm is unknown")
+    known = whole and inside and radius >= 0 and norm in (None, "inf", "2", "1")
+    require(known, "specification", "label, target, outputs, epsilon or norm is out of range")
     limits = (min(centre) - radius, max(centre) + radius) if clip is None else _vector(*_list(clip))
     require(len(limits) == 2, "specification", "the clip range must have two ends")
     lower, upper = tuple(max(x - radius, limits[0]) for x in centre), tuple(min(x + radius, limits[1]) for x in centre)
@@ -202,8 +199,8 @@ def _sum(left: Linear, right: Linear, factor: Fraction | int) -> Linear:
 def _cases(declared: set[str], common: list[Linear], varying: list[list[Linear]]) -> tuple[Case, ...]:
     """Cases in the order in which their boxes first appear, without empty boxes."""
     inputs, outputs = (sum(name[0] == letter for name in declared) for letter in "XY")
-    names = {f"X_{i}" for i in range(inputs)} | {f"Y_{j}" for j in range(outputs)}
-    require(inputs and outputs and names == declared, "specification", "X and Y must be declared without gaps")
+    whole = {f"X_{i}" for i in range(inputs)} | {f"Y_{j}" for j in range(outputs)} == declared
+    require(inputs and outputs and whole, "specification", "X and Y must be declared without gaps")
     limits, rows = _limits(common, {})
     found: dict[tuple[tuple[int, ...], ...], tuple[Limits, list[Clause]]] = {}
     for disjunct in varying:

@@ -69,7 +69,7 @@ class MaxPool(Op):
         places = cells.expand(*lower.shape[:2], -1, -1).flatten(2)
         hits = lower.new_zeros((*lower.shape[:2], lower.shape[2] + 1))
         hits = hits.scatter_add(2, places, rivals.flatten(2).to(lower.dtype))[..., :-1]
-        return (((hits > 0) & (lower < upper)).reshape(inputs[0].lower.shape),)
+        return ((hits > 0).reshape(inputs[0].lower.shape),)
 
     def linearize(self, inputs: Sequence[Interval]) -> Linearization:
         """Lower line: the cell with the largest lower bound. Upper line: the chord of max(x_k, m), as for a ReLU.

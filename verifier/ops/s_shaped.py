@@ -46,7 +46,6 @@ class SShaped(Elementwise):
         Tangent at t: above psi where psi is concave, and left of 0 if and only if it is above psi(l); so any t right of
         the root d of psi(t) + psi'(t) (l - t) = psi(l) will do, and t = max(d, midpoint) encloses the least area.
         t = u fails that test if and only if d > u, and then the chord is above psi.
-        A line that fails at either end gives way to the constant psi(u).
         """
         first, second = mirror * self.forward(mirror * lower), mirror * self.forward(mirror * upper)
         middle = torch.minimum(torch.maximum(lower / 2 + upper / 2, lower), upper)
@@ -68,10 +67,7 @@ class SShaped(Elementwise):
         # Values below the smallest normal number may come out as zero.
         unit, least = torch.finfo(lower.dtype).eps, torch.finfo(lower.dtype).tiny
         slack = ULPS * (unit * (first.abs() + second.abs() + slope * largest) + least)
-        above = (value + slope * (lower - through) >= first - slack) & (
-            value + slope * (upper - through) >= second - slack
-        )
-        return torch.where(above, slope, 0.0), torch.where(above, value - slope * through, second) + slack
+        return slope, value - slope * through + slack
 
 
 def tangent_point(a: Tensor) -> Tensor:

@@ -77,7 +77,7 @@ def test_no_box_is_too_large(op: SShaped, dtype: torch.dtype) -> None:
 
 def test_tangent_point_is_the_root_and_never_left_of_it() -> None:
     """G changes sign within the promised distance; where G drowns in its own rounding (a < 1e-4), d is near a / 2."""
-    a = torch.logspace(-4, 8, 2000, dtype=torch.float64)
+    a = torch.cat([torch.logspace(-4, 8, 2000).double(), torch.logspace(8, 300, 400, dtype=torch.float64)])
     d = tangent_point(a)
 
     def excess(d: Tensor) -> Tensor:
