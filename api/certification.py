@@ -6,7 +6,6 @@ or, for a network whose ops the kernel does not read, after a second run in floa
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -42,13 +41,11 @@ class Options:
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """One uploaded file, as the engine, the executor and the trusted kernel read it.
+    """One uploaded file, as the engine, the executor and the trusted kernel read it, each for itself.
 
     network is None where the kernel refuses the file; `unreadable` says why.
     """
 
-    digest: str
-    data: bytes
     graph: Graph
     executor: OnnxExecutor
     network: Network | None
@@ -86,11 +83,10 @@ class ItemResult:
 def load_model(data: bytes) -> LoadedModel:
     """Reads an ONNX file three times, independently.   Raises: InvalidModel, UnsupportedOp, ResourceLimit."""
     graph, executor = read(data), OnnxExecutor(data)
-    digest = hashlib.sha256(data).hexdigest()
     try:
-        return LoadedModel(digest, data, graph, executor, read_network(data))
+        return LoadedModel(graph, executor, read_network(data))
     except CertificateRejected as refusal:
-        return LoadedModel(digest, data, graph, executor, None, refusal.reason)
+        return LoadedModel(graph, executor, None, refusal.reason)
 
 
 def certify(

@@ -30,7 +30,10 @@ SHOWN = (
 
 
 def examine(certificate: Path, model: Path, specification: Path | None) -> dict[str, Any]:
-    """`accepted`, what it `proves`, the report, or the rejected `claim` and the `reason`.   Raises: InvalidFile, ResourceLimit."""
+    """`accepted`, what it `proves` and the report; or the rejected `claim` and the `reason`.
+
+    Raises: InvalidFile, ResourceLimit.
+    """
     network = read_file(model)
     text = None if specification is None else read_file(specification)
     files = _bundle(certificate)

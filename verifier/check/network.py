@@ -29,7 +29,7 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class Affine(Step):
-    """y = W x + b, x all sources in a row; W within 8 u |W| of `matrix`, b within 8 u bias_size, bias_size >= |bias|."""
+    """y = W x + b, x all sources in a row; W within 8 u |W| of `matrix`, b within 8 u bias_size; bias_size >= |bias|"""
 
     matrix: Matrix
     bias: Array

@@ -2,9 +2,8 @@
 
 A row C is pulled from a step back to the input. With A_t the coefficients of step t's value v_t, every step obeys
     A_t v_t >= sum over its sources x of B_x v_x + k,      exactly, in real arithmetic:                              (2)
-affine: B = A W, k = A b; nonlinear: the lines proved for each neuron (functions.py),
-B = A^+ slope_below + A^- slope_above and k likewise. So C v >= A_0 v_0 + sum of k, and A_0 v_0 is smallest at a corner
-of the box. Any slopes are sound.
+affine: B = A W, k = A b; nonlinear: the lines proved for each neuron (functions.py), B = A^+ slope_below + A^-
+slope_above and k likewise. So C v >= A_0 v_0 + sum of k, and A_0 v_0 is smallest at a corner of the box.
 
 Rounding. B is computed as nu, |nu - B| <= gamma |A_t| |W|, and it multiplies x, |x| <= m (its interval):
     |(nu - B) x| <= gamma |A_t| (|W| m),       and for k:  gamma |A_t| |b|                                           (3)
@@ -184,7 +183,8 @@ class Bounds:
         corner = np.maximum(a, 0.0) @ box.lower + np.minimum(a, 0.0) @ box.upper
         minima = [(corner, np.abs(a) @ box.largest), *([self.ball.smallest(a)] if self.ball else [])]
         errors = [up(self._unit * (terms + size) + 2 * UNDERFLOW * (1 + largest)) for _, size in minima]
-        return np.maximum.reduce([down(down(total + m) - e) for (m, _), e in zip(minima, errors, strict=True)])
+        bounds = [down(down(total + m) - e) for (m, _), e in zip(minima, errors, strict=True)]
+        return np.asarray(np.maximum.reduce(bounds))
 
 
 def _times(rows: Array, factor: Matrix) -> Array:
