@@ -20,6 +20,7 @@ from provenn.solvers.base import Budget, Outcome, Problem, Progress, Verdict, si
 from provenn.solvers.portfolio import BACKENDS, backend
 from provenn.verifier.certificate.emit import emit
 from provenn.verifier.check import CertificateRejected, Network, check, read_network
+from provenn.verifier.check.rows import Bounds, Box
 from provenn.verifier.errors import BackendError
 from provenn.verifier.graph import Graph
 from provenn.verifier.spec import Case, Specification
@@ -84,9 +85,26 @@ def load_model(data: bytes) -> LoadedModel:
     """Reads an ONNX file three times, independently.   Raises: InvalidModel, UnsupportedOp, ResourceLimit."""
     graph, executor = read(data), OnnxExecutor(data)
     try:
-        return LoadedModel(graph, executor, read_network(data))
+        network = read_network(data)
     except CertificateRejected as refusal:
         return LoadedModel(graph, executor, None, refusal.reason)
+    if not agrees(network, executor):
+        return LoadedModel(graph, executor, None, "onnxruntime's float32 outputs are far from real arithmetic")
+    return LoadedModel(graph, executor, network)
+
+
+def agrees(network: Network, executor: OnnxExecutor) -> bool:
+    """Whether the kernel's proved output interval of a random point holds what the executor computes there.
+
+    A guard against a file that the two would read differently, and against networks whose rounding errors matter
+    more than 1e-3 of their largest output: for neither is a proof in real arithmetic worth its name.
+    """
+    x = np.random.default_rng(0).uniform(-1, 1, (1, *executor.input_shape)).astype(np.float32)
+    computed = executor.run(x).astype(np.float64).ravel()
+    point = x.astype(np.float64).ravel()
+    box = Bounds(network, Box(point, point)).box(network.output)
+    slack = 1e-3 * (1 + np.abs(computed).max())
+    return len(box.lower) == len(computed) and bool(((box.lower - slack <= computed) & (computed <= box.upper + slack)).all())
 
 
 def certify(

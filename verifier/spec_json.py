@@ -268,17 +268,18 @@ def _robustness(data: Any) -> Case:
 
 def _clipped(centre: Vector, radius: Fraction, clip: Any) -> tuple[Vector, Vector]:
     """[x - radius, x + radius] cut by the clip range.   Raises: InvalidSpecification where that is empty."""
+    lower, upper = tuple(x - radius for x in centre), tuple(x + radius for x in centre)
     if clip is None:
-        return tuple(x - radius for x in centre), tuple(x + radius for x in centre)
+        return lower, upper
     ends = _vector(clip, '"clip"')
     if len(ends) != 2 or ends[0] > ends[1]:
         raise InvalidSpecification(f'"clip" must be [lowest, highest], not {_shown([written(e) for e in ends])}')
     lowest, highest = ends
-    for i, x in enumerate(centre):
-        if x + radius < lowest or x - radius > highest:
-            where = f'"input"[{i}] is {float(x)!r}'
+    for i, (low, high) in enumerate(zip(lower, upper, strict=True)):
+        if high < lowest or low > highest:
+            where = f'"input"[{i}] is {float(centre[i])!r}'
             raise InvalidSpecification(f'empty region: {where}, further than "epsilon" from the "clip" range')
-    return tuple(max(x - radius, lowest) for x in centre), tuple(min(x + radius, highest) for x in centre)
+    return tuple(max(low, lowest) for low in lower), tuple(min(high, highest) for high in upper)
 
 
 def _require_meeting(ball: Ball, lower: Vector, upper: Vector) -> None:

@@ -129,7 +129,8 @@ class Operators:
     def move(self, node: Node) -> list[Tensor]:
         """An operator that only moves entries."""
         tensor, how = node.inputs[0], _movement(node, node.shape())
-        return [Entries(tensor.step, how(tensor.index)) if isinstance(tensor, Entries) else how(node.constant(0))]
+        moved = np.asarray(how(tensor.index if isinstance(tensor, Entries) else node.constant(0)))
+        return [Entries(tensor.step, moved) if isinstance(tensor, Entries) else moved]
 
     def concat(self, node: Node) -> list[Tensor]:
         """Values among themselves, or constants among themselves, along one axis."""
@@ -155,9 +156,10 @@ class Operators:
         index = index.T if node.attribute("transA", 0) else index
         weight = weight.T if node.attribute("transB", 0) else weight
         alpha, beta = node.attribute("alpha", 1.0), node.attribute("beta", 1.0)
-        rank = 2 if node.operator == "Gemm" else index.ndim
-        node.require(np.isfinite([alpha, beta]).all() and index.ndim == rank >= weight.ndim == 2, "its form")
-        node.require(index.shape[-1] == weight.shape[0], "the shapes do not fit")
+        fits = (
+            index.ndim >= weight.ndim == 2 and index.shape[-1] == weight.shape[0] and np.isfinite([alpha, beta]).all()
+        )
+        node.require(fits and (node.operator == "MatMul" or index.ndim == 2), "the shapes do not fit")
         copies, output = prod(index.shape[:-1]), (*index.shape[:-1], weight.shape[1])
         budget([copies, weight.size], NONZERO_LIMIT)
         matrix: Matrix = np.ascontiguousarray(alpha * weight.T)

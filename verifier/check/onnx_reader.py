@@ -48,7 +48,7 @@ def read_network(data: bytes) -> Network:
             else:
                 _run(operators, values, item, versions[0])
     except (ValueError, LookupError, TypeError, OverflowError, MemoryError) as error:
-        raise CertificateRejected("model", f"{item.name or item}: {error}") from error
+        raise CertificateRejected("model", f"{[*getattr(item, 'output', [item.name])]}: {error!r}") from error
     result = values.get(graph.output[0].name)
     if not isinstance(result, Entries):
         raise CertificateRejected("model", f"output {graph.output[0].name} is not computed from the input")
@@ -59,8 +59,7 @@ def read_network(data: bytes) -> Network:
 def _input_shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:
     """The declared shape; a first axis without a number is the batch, here 1."""
     kind = value.type.tensor_type
-    floats = kind.elem_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16)
-    require(floats and kind.HasField("shape"), "model", "its input is not a tensor of floats with a shape")
+    require(kind.elem_type in (1, 10, 11) and kind.HasField("shape"), "model", "its input is no tensor of floats")
     shape = [axis.dim_value if axis.HasField("dim_value") else int(i == 0) for i, axis in enumerate(kind.shape.dim)]
     require(all(n > 0 for n in shape), "model", "an axis of its input other than the first has no fixed length")
     budget(shape)

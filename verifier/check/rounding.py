@@ -6,6 +6,7 @@ and j roundings of a number in a row multiply it by 1 + d, |d| <= gamma_j.
 """
 
 from fractions import Fraction
+from math import nextafter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +50,7 @@ def up(x: Array) -> Array:
 def float_below(x: Fraction) -> float:
     """A float64 <= x, the largest or the one before it."""
     near = float(min(max(x, -LARGEST), LARGEST))
-    return near if Fraction(near) <= x else float(np.nextafter(near, -np.inf))
+    return near if Fraction(near) <= x else nextafter(near, -np.inf)
 
 
 def require_float64() -> None:

@@ -103,7 +103,7 @@ def _robustness(content: Any) -> Case:
     centre, (label, outputs, radius, goal) = _vector(*_list(given)), _vector(*rest, -1 if target is None else target)
     whole = label.denominator == outputs.denominator == goal.denominator == 1 and outputs <= 2**20
     inside = 0 <= label < outputs and -1 <= goal < outputs and goal != label and (target is None or goal >= 0)
-    known = whole and inside and radius >= 0 and norm in (None, "inf", "2", "1")
+    known = whole and inside and radius >= 0 and norm in ("inf", "2", "1")
     require(known, "specification", "label, target, outputs, epsilon or norm is out of range")
     limits = (min(centre) - radius, max(centre) + radius) if clip is None else _vector(*_list(clip))
     require(len(limits) == 2, "specification", "the clip range must have two ends")
@@ -184,8 +184,9 @@ def _linear(tree: Any, declared: set[str]) -> Linear:
         case ["*", _, *_]:
             terms = [_linear(part, declared) for part in tree[1:]]
             *numbers, term = sorted(terms, key=lambda part: len(part.keys() - {""}))
-            linear = all(part.keys() <= {""} for part in numbers)
-            require(linear, "specification", "a product of variables is not linear")
+            require(
+                all(part.keys() <= {""} for part in numbers), "specification", "a product of variables is not linear"
+            )
             return _sum({}, term, prod(part.get("", Fraction(0)) for part in numbers))
     raise CertificateRejected("specification", f"term {str(tree)[:60]} is not understood")
 

@@ -87,7 +87,7 @@ class AveragePool(Monotone):
     ceil_mode: bool
     count_include_pad: bool
 
-    onnx = ("AveragePool", "GlobalAveragePool")
+    onnx = ("AveragePool",)
 
     def apply(self, *inputs: Tensor) -> Tensor:
         """Sum of each window over its number of cells."""

@@ -1,0 +1,159 @@
+"""The one path of every request: what is called verified was proved by the kernel, or says that it was not."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from provenn.api.certification import LoadedModel, Options, certify, load_model
+from provenn.verifier.certificate.emit import emit
+from provenn.verifier.check import check
+from provenn.verifier.errors import BackendError, InvalidSpecification
+from provenn.verifier.spec import Case, Clause, InputSet
+from provenn.verifier.spec_json import from_cases, robustness
+
+
+def network(nodes: list[onnx.NodeProto], inputs: int, outputs: int, **constants: np.ndarray) -> bytes:
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", inputs])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", outputs])],
+        [numpy_helper.from_array(value.astype(np.float32), name) for name, value in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+
+
+def classifier(seed: int = 0) -> bytes:
+    """4-12-3, random."""
+    generator = np.random.default_rng(seed)
+    nodes = [
+        helper.make_node("Gemm", ["x", "a", "b"], ["z"]),
+        helper.make_node("Relu", ["z"], ["r"]),
+        helper.make_node("Gemm", ["r", "c", "d"], ["y"]),
+    ]
+    sizes = {"a": (4, 12), "b": (12,), "c": (12, 3), "d": (3,)}
+    return network(nodes, 4, 3, **{name: generator.normal(size=size) for name, size in sizes.items()})
+
+
+def swallowing() -> bytes:
+    """relu(x + 2^25) - 2^25: the identity in real arithmetic, 0 in float32."""
+    nodes = [
+        helper.make_node("Add", ["x", "big"], ["z"]),
+        helper.make_node("Relu", ["z"], ["r"]),
+        helper.make_node("Sub", ["r", "big"], ["y"]),
+    ]
+    return network(nodes, 1, 1, big=np.array([2.0**25]))
+
+
+def above(limit: str, low: str, high: str) -> Case:
+    """y <= limit is unsafe for x in [low, high]."""
+    clause = Clause(((Fraction(-1),),), (-Fraction(limit),))
+    return Case(InputSet((Fraction(low),), (Fraction(high),)), (clause,))
+
+
+def label_of(model: LoadedModel, x: np.ndarray) -> int:
+    return int(model.executor.run(x[None].astype(np.float32))[0].argmax())
+
+
+def test_verified_means_that_the_kernel_has_proved_it_and_the_certificate_is_of_this_question() -> None:
+    data, x = classifier(), np.array([0.3, -0.2, 0.5, 0.1], np.float32)
+    model = load_model(data)
+    asked = robustness(x, label=label_of(model, x), epsilon=0.001, outputs=3)
+    (item,) = certify(model, [asked], Options())
+    assert (item.verdict, item.assurance, item.reason) == ("verified", "checked", None)
+    assert item.certificate is not None
+    assert check(item.certificate, data, asked.text).margin == item.margin
+    assert item.margin is not None
+    assert item.margin > 0
+
+
+def test_falsified_carries_an_input_of_the_set_and_what_onnxruntime_answered() -> None:
+    model, x = load_model(classifier()), np.array([0.3, -0.2, 0.5, 0.1], np.float32)
+    asked = robustness(x, label=label_of(model, x), epsilon=5, outputs=3)
+    (item,) = certify(model, [asked], Options())
+    assert (item.verdict, item.assurance, item.certificate) == ("falsified", "replayed", None)
+    assert item.counterexample is not None
+    found = np.array(item.counterexample.input, np.float32)
+    assert asked.cases[0].inputs.contains(found)
+    assert np.array_equal(model.executor.run(found[None])[0], np.float32(item.counterexample.output))
+    assert np.argmax(item.counterexample.output) != label_of(model, x)
+
+
+def test_all_cases_of_a_specification_must_hold() -> None:
+    nodes = [helper.make_node("Relu", ["x"], ["y"])]
+    model = load_model(network(nodes, 1, 1))
+    good, bad = above("0.5", "1", "2"), above("0.5", "0.25", "0.75")
+    verdicts = [certify(model, [from_cases(cases)], Options())[0].verdict for cases in ([good], [good, bad])]
+    assert verdicts == ["verified", "falsified"]
+
+
+def test_a_network_whose_rounding_swallows_its_input_gets_no_certificate() -> None:
+    model = load_model(swallowing())
+    assert model.network is None
+    assert "far from real arithmetic" in (model.unreadable or "")
+    (item,) = certify(model, [from_cases([above("0.25", "0.5", "1")])], Options())
+    assert (item.verdict, item.certificate) == ("falsified", None)
+
+
+def test_what_the_kernel_does_not_read_is_computed_in_float64_and_says_so() -> None:
+    readable = load_model(classifier())
+    model = LoadedModel(readable.graph, readable.executor, None, "an operator it does not read")
+    x = np.array([0.3, -0.2, 0.5, 0.1], np.float32)
+    asked = robustness(x, label=label_of(model, x), epsilon=0.001, outputs=3)
+    (item,) = certify(model, [asked], Options())
+    assert (item.verdict, item.assurance, item.certificate) == ("verified", "computed", None)
+    assert "an operator it does not read" in (item.reason or "")
+    (item,) = certify(readable, [asked], Options(certificates=False))
+    assert (item.verdict, item.assurance) == ("verified", "computed")
+
+
+def test_a_margin_that_is_lost_to_rounding_is_unknown_never_verified() -> None:
+    """y = x > 1/2 on [1/2 + 2^-60, 1]: true, but below what float32 and its bounds can tell."""
+    nodes = [helper.make_node("Relu", ["x"], ["y"])]
+    model = load_model(network(nodes, 1, 1))
+    close = from_cases([above("0.5", str(Fraction(1, 2) + Fraction(1, 2**60)), "1")])
+    (item,) = certify(model, [close], Options())
+    assert item.verdict == "unknown"
+
+
+@pytest.mark.parametrize("method", ["auto", "ibp", "crown"])
+def test_an_ended_budget_is_a_timeout(method: str) -> None:
+    model, x = load_model(classifier()), np.zeros(4, np.float32)
+    asked = robustness(x, label=label_of(model, x), epsilon=0.001, outputs=3)
+    (item,) = certify(model, [asked], Options(method=method, seconds=0.0))
+    assert (item.verdict, item.certificate, item.margin) == ("timeout", None, None)
+
+
+def test_a_batch_equals_its_items_one_by_one() -> None:
+    model, generator = load_model(classifier(1)), np.random.default_rng(0)
+    points = generator.normal(size=(6, 4)).astype(np.float32)
+    asked = [robustness(x, label=label_of(model, x), epsilon=e, outputs=3) for x in points for e in (0.01, 0.1, "1/2")]
+    together = certify(model, asked, Options(method="crown"))
+    for item, question in zip(together, asked, strict=True):
+        (alone,) = certify(model, [question], Options(method="crown"))
+        assert (item.verdict, item.certificate) == (alone.verdict, alone.certificate)
+
+
+def test_certificates_are_the_same_bytes_each_time() -> None:
+    model, x = load_model(classifier()), np.zeros(4, np.float32)
+    assert model.network is not None
+    asked = robustness(x, label=label_of(model, x), epsilon=0.001, outputs=3)
+    assert emit(model.network, asked, "crown", {}) == emit(model.network, asked, "crown", {})
+
+
+def test_what_does_not_fit_is_refused_before_anything_is_bounded() -> None:
+    model = load_model(classifier())
+    with pytest.raises(InvalidSpecification, match="3 input variables, the network has 4"):
+        certify(model, [robustness(np.zeros(3), label=0, epsilon=0, outputs=3)], Options())
+    with pytest.raises(InvalidSpecification, match="5 output variables, the network has 3"):
+        certify(model, [robustness(np.zeros(4), label=0, epsilon=0, outputs=5)], Options())
+    fits = robustness(np.zeros(4), label=0, epsilon=0, outputs=3)
+    with pytest.raises(BackendError, match="unknown method"):
+        certify(model, [fits], Options(method="magic"))
+    with pytest.raises(BackendError, match="not available here; available: cpu"):
+        certify(model, [fits], Options(device="abacus"))
