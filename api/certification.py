@@ -103,8 +103,10 @@ def agrees(network: Network, executor: OnnxExecutor) -> bool:
     computed = executor.run(x).astype(np.float64).ravel()
     point = x.astype(np.float64).ravel()
     box = Bounds(network, Box(point, point)).box(network.output)
+    if len(box.lower) != len(computed):
+        return False
     slack = 1e-3 * (1 + np.abs(computed).max())
-    return len(box.lower) == len(computed) and bool(((box.lower - slack <= computed) & (computed <= box.upper + slack)).all())
+    return bool(((box.lower - slack <= computed) & (computed <= box.upper + slack)).all())
 
 
 def certify(

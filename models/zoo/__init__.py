@@ -28,9 +28,10 @@ def load(name: str) -> bytes:
         return path.read_bytes()
     data = _trained(name)
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
-        file.write(data)
-    Path(file.name).replace(path)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        whole = Path(scratch) / "network.onnx"
+        whole.write_bytes(data)
+        whole.replace(path)
     return data
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,6 @@ import pytest
 import torch
 
 from provenn.models import zoo
-from provenn.models.torch_export import export
 from provenn.models.zoo.digits import load_digits
 from provenn.models.zoo.networks import interval, mlp, resnet
 from provenn.models.zoo.training import train
@@ -84,25 +84,16 @@ def test_a_failed_write_leaves_no_half_network(tmp_path: Path, monkeypatch: pyte
         zoo.load("digits-mlp")
 
 
-@pytest.mark.parametrize("build", [mlp, resnet])
-def test_an_export_equals_the_module_at_any_batch(build: type) -> None:
-    torch.manual_seed(1)
-    module = build()
-    module.train()
-    data = export(module, (1, 8, 8))
-    assert module.training
-    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
-    x = torch.rand((5, 1, 8, 8), generator=torch.Generator().manual_seed(0))
-    (ours,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
-    with torch.no_grad():
-        expected = module.eval()(x).numpy()
-    np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-5)
+def test_the_cache_holds_whole_networks_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROVENN_CACHE", str(tmp_path / "deep" / "cache"))
+    monkeypatch.setattr(zoo, "_trained", lambda _: b"network")
+    assert zoo.load("digits-mlp") == b"network"
+    monkeypatch.setattr(zoo, "_trained", lambda _: pytest.fail("trained again"))
+    assert zoo.load("digits-mlp") == b"network"
+    assert [path.suffix for path in (tmp_path / "deep" / "cache").iterdir()] == [".onnx"]
 
 
-def test_a_module_the_exporter_refuses_is_an_invalid_model() -> None:
-    class DataDependent(torch.nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return x if x.sum() > 0 else -x
-
-    with pytest.raises(InvalidModel, match="exporter refuses"):
-        export(DataDependent(), (3,))
+def test_without_scikit_learn_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    with pytest.raises(InvalidModel, match=r'pip install "provenn\[demo\]"'):
+        load_digits()

@@ -169,9 +169,7 @@ class _Case:
             wrong = np.flatnonzero(~(proved >= claimed))
             if claim["method"] == "crown":
                 wrong = wrong[~(self.bounds.neuron_bounds(index, wrong, sign) >= claimed[wrong])]
-            require(
-                not len(wrong), claim["id"], f"{node}: the {side} bound of neuron {wrong[:1]} is tighter than proved"
-            )
+            require(not len(wrong), claim["id"], f"{node}: the {side} bound of neuron {wrong[:1]} is too tight")
         self.bounds.accept(index, Box(lower.astype(np.float64), upper.astype(np.float64)))
 
     def _margins(self, method: str, claims: list[Claim], found: dict[int, Fraction]) -> None:

@@ -156,9 +156,7 @@ class Operators:
         index = index.T if node.attribute("transA", 0) else index
         weight = weight.T if node.attribute("transB", 0) else weight
         alpha, beta = node.attribute("alpha", 1.0), node.attribute("beta", 1.0)
-        fits = (
-            index.ndim >= weight.ndim == 2 and index.shape[-1] == weight.shape[0] and np.isfinite([alpha, beta]).all()
-        )
+        fits = index.ndim >= weight.ndim == 2 and index.shape[-1] == weight.shape[0] and np.isfinite(alpha + beta)
         node.require(fits and (node.operator == "MatMul" or index.ndim == 2), "the shapes do not fit")
         copies, output = prod(index.shape[:-1]), (*index.shape[:-1], weight.shape[1])
         budget([copies, weight.size], NONZERO_LIMIT)
@@ -246,6 +244,7 @@ class Operators:
         seen = windows(node, shape[1:], kernel)
         positions, output = seen.reshape(-1, seen.shape[-1]), [1, *seen.shape[:-1]]
         if node.operator == "ReduceMean":
+            node.attribute("noop_with_empty_axes")  # there are axes
             axes = sorted(range(len(shape))[axis] for axis in node.listed("axes", 1) or ())
             node.require(axes == list(range(2, len(shape))), "only the mean over all axes but two is read")
             output = output if node.attribute("keepdims", 1) else output[:2]

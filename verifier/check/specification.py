@@ -184,9 +184,7 @@ def _linear(tree: Any, declared: set[str]) -> Linear:
         case ["*", _, *_]:
             terms = [_linear(part, declared) for part in tree[1:]]
             *numbers, term = sorted(terms, key=lambda part: len(part.keys() - {""}))
-            require(
-                all(part.keys() <= {""} for part in numbers), "specification", "a product of variables is not linear"
-            )
+            require(all(part.keys() <= {""} for part in numbers), "specification", "a product of variables")
             return _sum({}, term, prod(part.get("", Fraction(0)) for part in numbers))
     raise CertificateRejected("specification", f"term {str(tree)[:60]} is not understood")
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from decimal import Decimal, localcontext
 from fractions import Fraction
 
 import numpy as np
 import pytest
-from check_kit import Random, rationals, sigmoid, tanh
+from check_kit import Random, forward, model, rationals, sigmoid, tanh
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import helper
 
 from provenn.verifier.check import Network, read_network
 from provenn.verifier.check.functions import RELU, SIGMOID, TANH, Function, piecewise_linear
@@ -209,3 +211,69 @@ def test_overflow_and_nan_prove_nothing() -> None:
         bounds = settled(Bounds(network, Box(np.full(2, -1e300), np.full(2, 1e300))), True)
         proved = bounds.lower_bounds(network.output, np.eye(1))
     assert not (proved > -1e300).any()
+
+
+def batch_normalized(seed: int) -> tuple[bytes, list[np.ndarray]]:
+    generator = np.random.default_rng(seed)
+    numbers = [generator.normal(size=5).astype(np.float32) for _ in range(3)]
+    numbers.append(generator.exponential(size=5).astype(np.float32) ** 4)
+    node = helper.make_node("BatchNormalization", ["x", *"abcd"], ["y"], epsilon=1e-5)
+    return model([node], [1, 5], dict(zip("abcd", numbers, strict=True))), numbers
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_batch_normalization_is_within_the_stated_error(seed: int) -> None:
+    data, (scale, bias, mean, variance) = batch_normalized(seed)
+    step = read_network(data).steps[1]
+    assert isinstance(step, Affine)
+    for i in range(5):
+        with localcontext() as context:
+            context.prec = 60
+            inner = Fraction(float(variance[i])) + Fraction(float(np.float32(1e-5)))
+            root = Fraction((Decimal(inner.numerator) / Decimal(inner.denominator)).sqrt())
+        s = Fraction(float(scale[i])) / root
+        t = Fraction(float(bias[i])) - s * Fraction(float(mean[i]))
+        allowed = 8 * Fraction(1, 2**53)
+        assert abs(Fraction(float(step.matrix[i, i])) - s) <= allowed * abs(Fraction(float(step.matrix[i, i])))
+        assert abs(Fraction(float(step.bias[i])) - t) <= allowed * Fraction(float(step.bias_size[i]))
+        assert step.bias_size[i] >= abs(step.bias[i])
+
+
+def convolutional(seed: int) -> bytes:
+    """Conv, BatchNormalization, a residual branch with padding, pooling of both kinds, a linear layer."""
+    generator = np.random.default_rng(seed)
+
+    def normal(*shape: int) -> np.ndarray:
+        return (generator.normal(size=shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32)
+
+    nodes = [
+        helper.make_node("Conv", ["x", "w", "b"], ["c"], pads=[1, 1, 1, 1]),
+        helper.make_node("BatchNormalization", ["c", "s", "t", "m", "v"], ["n"]),
+        helper.make_node("Relu", ["n"], ["r"]),
+        helper.make_node("Conv", ["r", "w2"], ["d"], pads=[1, 1, 1, 1]),
+        helper.make_node("Add", ["d", "n"], ["e"]),
+        helper.make_node("MaxPool", ["e"], ["p"], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]),
+        helper.make_node("Tanh", ["p"], ["q"]),
+        helper.make_node("AveragePool", ["q"], ["a"], kernel_shape=[3, 3]),
+        helper.make_node("Concat", ["a", "a"], ["k"], axis=1),
+        helper.make_node("Flatten", ["k"], ["f"]),
+        helper.make_node("Gemm", ["f", "w3", "b3"], ["y"]),
+    ]
+    constants = {"w": normal(3, 2, 3, 3), "b": normal(3), "w2": normal(3, 3, 3, 3), "w3": normal(6, 2), "b3": normal(2)}
+    constants |= {"s": normal(3), "t": normal(3), "m": normal(3), "v": np.abs(normal(3)) + np.float32(0.1)}
+    return model(nodes, [1, 2, 5, 5], constants)
+
+
+@pytest.mark.parametrize("constant", [False, True])
+@pytest.mark.parametrize("seed", range(3))
+def test_bounds_of_a_convolutional_network_hold_at_samples(seed: int, constant: bool) -> None:
+    network = read_network(convolutional(seed))
+    generator = np.random.default_rng(seed)
+    centre = generator.normal(size=50)
+    bounds = settled(Bounds(network, Box(centre - 0.05, centre + 0.05)), crown=not constant)
+    rows = np.vstack([np.eye(2), -np.eye(2)])
+    proved = bounds.lower_bounds(network.output, rows, constant)
+    values = [forward(network, centre + 0.05 * generator.choice([-1, 1], 50)) for _ in range(100)]
+    smallest = np.min([rows @ v for v in values], axis=0)
+    assert (proved <= smallest + 1e-12).all()
+    assert (smallest - proved < 3).all()

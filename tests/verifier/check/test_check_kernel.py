@@ -1,0 +1,113 @@
+"""What the kernel may load, and its command line."""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from check_kit import certificate
+
+import provenn.verifier.check
+from provenn.verifier.certificate.bundle import to_zip, write
+from provenn.verifier.check.__main__ import main
+
+FOLDER = Path(provenn.verifier.check.__file__).parent
+
+
+def test_a_fresh_interpreter_loads_nothing_of_ours_and_no_torch() -> None:
+    script = (
+        "import sys, json, provenn.verifier.check, provenn.verifier.check.__main__;"
+        "print(json.dumps(sorted(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    loaded = json.loads(done.stdout)
+    assert "provenn.verifier.check.claims" in loaded
+    for name in ("torch", "cvxpy", "onnxruntime", "hypothesis", "vnnlib"):
+        assert name not in loaded
+    ours = {n for n in loaded if n.startswith("provenn.")} - {"provenn.verifier"}
+    assert all(n.startswith("provenn.verifier.check") for n in ours)
+
+
+def test_imports_are_the_allowed_ones() -> None:
+    allowed = set(sys.stdlib_module_names) | {"numpy", "scipy", "onnx", "google", "provenn"}
+    for path in FOLDER.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            for name in names:
+                assert name.split(".")[0] in allowed, f"{path.name}: {name}"
+                assert not name.startswith("provenn") or name.startswith("provenn.verifier.check."), path.name
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    files, model, _ = certificate()
+    write(files, tmp_path / "bundle")
+    (tmp_path / "bundle.zip").write_bytes(to_zip(files))
+    (tmp_path / "model.onnx").write_bytes(model)
+    (tmp_path / "specification.json").write_bytes(files["specification.json"])
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["bundle", "bundle.zip"])
+def test_an_accepted_certificate(bundle: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [str(bundle / name), "--model", str(bundle / "model.onnx")]
+    assert main(arguments) == 0
+    assert capsys.readouterr().out.startswith("accepted: 4 claims, smallest margin ")
+    assert main([*arguments, "--spec", str(bundle / "specification.json"), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["verdict"], report["assurance"]) == ("verified", "checked")
+    assert report["margin"] > 0
+
+
+def test_a_rejected_certificate_exits_with_13(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = bundle / "bundle" / "manifest.json"
+    path.write_bytes(path.read_bytes().replace(b"crown", b"crowm", 1))
+    arguments = [str(bundle / "bundle"), "--model", str(bundle / "model.onnx")]
+    assert main(arguments) == 13
+    assert capsys.readouterr().out.startswith("rejected: manifest: it was changed")
+    assert main([*arguments, "--json"]) == 13
+    report = json.loads(capsys.readouterr().out)
+    assert (report["verdict"], report["claim"]) == ("rejected", "manifest")
+
+
+def test_another_specification_exits_with_13(bundle: Path) -> None:
+    other = bundle / "other.json"
+    other.write_bytes((bundle / "specification.json").read_bytes() + b"\n")
+    assert main([str(bundle / "bundle"), "--model", str(bundle / "model.onnx"), "--spec", str(other)]) == 13
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["bundle"], ["absent", "--model", "model.onnx"], ["bundle", "--model", "absent"]]
+)
+def test_wrong_usage_exits_with_2(bundle: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(bundle)
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+
+
+def test_a_file_that_is_no_bundle_exits_with_2(bundle: Path) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([str(bundle / "model.onnx"), "--model", str(bundle / "model.onnx")])
+    assert stop.value.code == 2
+
+
+def test_a_zip_with_another_path_is_rejected(bundle: Path) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("../manifest.json", b"{}")
+    (bundle / "bundle.zip").write_bytes(buffer.getvalue())
+    assert main([str(bundle / "bundle.zip"), "--model", str(bundle / "model.onnx")]) == 13
+
+
+def test_the_module_runs(bundle: Path) -> None:
+    command = [sys.executable, "-m", "provenn.verifier.check", "bundle.zip", "--model", "model.onnx"]
+    done = subprocess.run(command, cwd=bundle, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout[:8], done.stderr) == (0, "accepted", "")
