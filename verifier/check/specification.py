@@ -101,7 +101,7 @@ def _robustness(content: Any) -> Case:
     names = ("input", "clip", "norm", "target", "label", "outputs", "epsilon")
     given, clip, norm, target, *rest = _only(content, *names)
     centre, (label, outputs, radius, goal) = _vector(*_list(given)), _vector(*rest, -1 if target is None else target)
-    whole = label.denominator == outputs.denominator == goal.denominator == 1 and outputs <= 2**20
+    whole = label.denominator == outputs.denominator == goal.denominator == 1 and outputs <= 2**11
     inside = 0 <= label < outputs and -1 <= goal < outputs and goal != label and (target is None or goal >= 0)
     known = whole and inside and radius >= 0 and norm in ("inf", "2", "1")
     require(known, "specification", "label, target, outputs, epsilon or norm is out of range")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import io
 import json
+import re
 import subprocess
 import sys
 import zipfile
@@ -16,6 +17,8 @@ from check_kit import certificate
 import provenn.verifier.check
 from provenn.verifier.certificate.bundle import to_zip, write
 from provenn.verifier.check.__main__ import main
+from provenn.verifier.check.network_ops import OPERATORS
+from provenn.verifier.check.onnx_reader import OPSETS
 
 FOLDER = Path(provenn.verifier.check.__file__).parent
 
@@ -111,3 +114,10 @@ def test_the_module_runs(bundle: Path) -> None:
     command = [sys.executable, "-m", "provenn.verifier.check", "bundle.zip", "--model", "model.onnx"]
     done = subprocess.run(command, cwd=bundle, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout[:8], done.stderr) == (0, "accepted", "")
+
+
+def test_the_documented_operators_are_those_that_are_read() -> None:
+    text = (FOLDER.parents[1] / "docs" / "certificates.md").read_text()
+    listed = text.split("Operators (operator sets 7 to 26): ")[1].split(". A network")[0]
+    assert (OPSETS[0], OPSETS[-1]) == (7, 26)
+    assert {name.split(" ")[0] for name in re.sub(r" \([^)]*\)", "", listed).split(", ")} == OPERATORS.keys()
