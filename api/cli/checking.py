@@ -36,8 +36,8 @@ def examine(certificate: Path, model: Path, specification: Path | None) -> dict[
     """
     network = read_file(model)
     text = None if specification is None else read_file(specification)
-    files = _bundle(certificate)
     try:
+        files = _bundle(certificate)
         return {"accepted": True, **recheck(files, network, text).as_dict(), "proves": stated(files)}
     except CertificateRejected as refusal:
         return {"accepted": False, "claim": refusal.claim, "reason": refusal.reason}
