@@ -16,17 +16,24 @@ import torch
 
 from provenn.models.executor import OnnxExecutor
 from provenn.models.onnx_reader import read
+from provenn.solvers.attack import Replayed, replay
 from provenn.solvers.base import Budget, Outcome, Problem, Progress, Verdict, silent
 from provenn.solvers.portfolio import BACKENDS, backend
+from provenn.verifier.bounds.interval import propagate
 from provenn.verifier.certificate.emit import emit
 from provenn.verifier.check import CertificateRejected, Network, check, read_network
 from provenn.verifier.check.rows import Bounds, Box
 from provenn.verifier.errors import BackendError
 from provenn.verifier.graph import Graph
+from provenn.verifier.region import Region
 from provenn.verifier.spec import Case, Specification
 
-CONFIRMING_MARGIN = 1e-6
-"""What a float64 margin must exceed to be called `computed` where no certificate can be made."""
+FAR = "onnxruntime's outputs are far from real arithmetic on the file's numbers"
+CONFIRMING_MARGIN, CONFIRMING_SHARE = 1e-6, 1e-10
+"""What a float64 margin must exceed, itself and as a share of the largest bound of any value in the network, to be
+called `computed` where no certificate can be made: above what float64 can lose on the way."""
+TRIED = 32
+"""Points of a case that the executor runs before anything is called `computed`."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +51,15 @@ class Options:
 class LoadedModel:
     """One uploaded file, as the engine, the executor and the trusted kernel read it, each for itself.
 
-    network is None where the kernel refuses the file; `unreadable` says why.
+    network is None where the kernel refuses the file; `unreadable` says why. Where not `trusted`, the executor's
+    outputs are far from real arithmetic, and nothing is called verified.
     """
 
     graph: Graph
     executor: OnnxExecutor
     network: Network | None
     unreadable: str | None = None
+    trusted: bool = True
 
 
 @dataclass(frozen=True)
@@ -82,31 +91,37 @@ class ItemResult:
 
 
 def load_model(data: bytes) -> LoadedModel:
-    """Reads an ONNX file three times, independently.   Raises: InvalidModel, UnsupportedOp, ResourceLimit."""
+    """Reads an ONNX file three times, independently, and compares the readings at a random point.
+
+    Raises: InvalidModel, UnsupportedOp, ResourceLimit.
+    """
     graph, executor = read(data), OnnxExecutor(data)
+    x = np.random.default_rng(0).uniform(-1, 1, (1, *executor.input_shape)).astype(np.float32)
+    computed = executor.run(x).astype(np.float64).ravel()
+    exact = graph.forward(torch.from_numpy(x).double()).numpy().ravel()
+    if not _near(computed, exact, exact):
+        return LoadedModel(graph, executor, None, FAR, trusted=False)
     try:
         network = read_network(data)
     except CertificateRejected as refusal:
         return LoadedModel(graph, executor, None, refusal.reason)
-    if not agrees(network, executor):
-        return LoadedModel(graph, executor, None, "onnxruntime's float32 outputs are far from real arithmetic")
+    point = x.astype(np.float64).ravel()
+    box = Bounds(network, Box(point, point)).box(network.output)
+    if not _near(computed, box.lower, box.upper):
+        return LoadedModel(graph, executor, None, FAR, trusted=False)
     return LoadedModel(graph, executor, network)
 
 
-def agrees(network: Network, executor: OnnxExecutor) -> bool:
-    """Whether the kernel's proved output interval of a random point holds what the executor computes there.
+def _near(computed: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> bool:
+    """Whether computed outputs lie in the interval, or within 1e-3 of the largest output from it.
 
-    A guard against a file that the two would read differently, and against networks whose rounding errors matter
-    more than 1e-3 of their largest output: for neither is a proof in real arithmetic worth its name.
+    A guard against a file that two readers read differently, and against networks whose rounding errors matter more
+    than that: for neither is a proof in real arithmetic worth its name.
     """
-    x = np.random.default_rng(0).uniform(-1, 1, (1, *executor.input_shape)).astype(np.float32)
-    computed = executor.run(x).astype(np.float64).ravel()
-    point = x.astype(np.float64).ravel()
-    box = Bounds(network, Box(point, point)).box(network.output)
-    if len(box.lower) != len(computed):
+    if computed.shape != lower.shape:
         return False
     slack = 1e-3 * (1 + np.abs(computed).max())
-    return bool(((box.lower - slack <= computed) & (computed <= box.upper + slack)).all())
+    return bool(((lower - slack <= computed) & (computed <= upper + slack)).all())
 
 
 def certify(
@@ -184,10 +199,12 @@ def _confirmed(
     """The item with its certificate, or a weaker verdict with the reason."""
     if budget.left <= 0:
         return replace(item, verdict=str(Verdict.TIMEOUT), reason="the time ended before the proof was made")
+    if not model.trusted:
+        return replace(item, verdict=str(Verdict.UNKNOWN), reason=FAR)
     start = time.monotonic()
     if model.network is None or not options.certificates:
         why = model.unreadable if model.network is None else "no certificate was asked for"
-        confirmed = _computed(specification.cases, item, problem, budget, why)
+        confirmed = _computed(replace(problem, cases=specification.cases), item, budget, why)
     else:
         confirmed = _checked(model.network, specification, item)
     return replace(confirmed, seconds=item.seconds + time.monotonic() - start)
@@ -204,10 +221,31 @@ def _checked(network: Network, specification: Specification, item: ItemResult) -
     return replace(item, margin=report.margin, assurance="checked", certificate=files)
 
 
-def _computed(cases: Sequence[Case], item: ItemResult, problem: Problem, budget: Budget, why: str | None) -> ItemResult:
-    again = replace(problem, cases=cases, dtype=torch.float64)
-    outcomes = backend(item.method).solve(again, budget).outcomes
-    margin = min(o.margin for o in outcomes)
-    if margin > CONFIRMING_MARGIN:
+def _computed(problem: Problem, item: ItemResult, budget: Budget, why: str | None) -> ItemResult:
+    """Bounded again in float64, and tried at points of every case: the executor may know better."""
+    found = next((hit for case in problem.cases if (hit := _tried(problem, case)) is not None), None)
+    if found is not None:
+        shown = Counterexample(found.witness.ravel().tolist(), found.output.ravel().tolist())
+        return replace(item, verdict=str(Verdict.FALSIFIED), assurance="replayed", counterexample=shown)
+    again = replace(problem, dtype=torch.float64)
+    margin = min(o.margin for o in backend(item.method).solve(again, budget).outcomes)
+    if margin > max(CONFIRMING_MARGIN, CONFIRMING_SHARE * _largest(again)):
         return replace(item, margin=margin, assurance="computed", reason=f"floating point only: {why}")
     return replace(item, verdict=str(Verdict.UNKNOWN), reason="bounded in float32, but not confirmed in float64")
+
+
+def _tried(problem: Problem, case: Case) -> Replayed | None:
+    """A counterexample among the centre, corners and random points of a case, if the executor finds one there."""
+    assert problem.executor is not None
+    unit = np.random.default_rng(problem.seed).random((TRIED, len(case.inputs.lower)))
+    unit[0], unit[1 : TRIED // 2] = 0.5, unit[1 : TRIED // 2].round()
+    points = case.inputs.lower + unit * (case.inputs.upper - case.inputs.lower)
+    return replay(problem.executor, case, points.astype(np.float32).reshape(-1, *problem.graph.input_shape))
+
+
+def _largest(problem: Problem) -> float:
+    """The largest absolute value that interval bounds allow anywhere in the network, in any case."""
+    sets = [case.inputs for case in problem.cases]
+    boxes = [Region.of([s], problem.graph.input_shape, "cpu", torch.float64).box for s in sets]
+    bounds = (bound for box in boxes for bound in propagate(problem.graph, box))
+    return max(float(torch.maximum(b.lower.abs(), b.upper.abs()).max()) for b in bounds)

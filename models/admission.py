@@ -14,7 +14,7 @@ from provenn.models.limits import Limits
 from provenn.models.onnx_file import OnnxFile, node_name, parse
 from provenn.models.onnx_ops import OPERATORS
 from provenn.models.onnx_ops.plan import Constant, Node, Plan, Value, Variable, blamed
-from provenn.models.tensors import FLOATS, attribute_value, decode, type_name
+from provenn.models.tensors import COMPUTED, FLOATS, attribute_value, decode, type_name
 from provenn.verifier.errors import InvalidModel, UnsupportedOp
 from provenn.verifier.ops.base import Shape
 
@@ -109,8 +109,8 @@ def _input_shape(declared: ValueInfoProto, limits: Limits) -> tuple[Shape, bool]
     """
     what = f"input '{declared.name}'"
     kind = declared.type.tensor_type
-    if not declared.type.HasField("tensor_type") or kind.elem_type not in FLOATS:
-        raise InvalidModel(f"{what} has element type {type_name(kind.elem_type)}; it must be a tensor of floats")
+    if not declared.type.HasField("tensor_type") or kind.elem_type not in COMPUTED:
+        raise InvalidModel(f"{what} has element type {type_name(kind.elem_type)}; it must be FLOAT or DOUBLE")
     if not kind.HasField("shape"):
         raise InvalidModel(f"{what} declares no shape; export the network with a fixed one (the batch may be symbolic)")
     shape = []

@@ -22,6 +22,9 @@ FLOATS: dict[int, type[np.generic]] = {
     TensorProto.DOUBLE: np.float64,
     TensorProto.FLOAT16: np.float16,
 }
+COMPUTED = (TensorProto.FLOAT, TensorProto.DOUBLE)
+"""Types that a network may compute in; float16 is read for stored numbers only, since its roundings and overflows are
+too coarse for a proof in real arithmetic to say anything about them."""
 INTEGERS: dict[int, type[np.generic]] = {
     TensorProto.INT64: np.int64,
     TensorProto.INT32: np.int32,

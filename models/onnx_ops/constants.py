@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from provenn.models.onnx_ops.plan import Constant, Node, Plan, Value
-from provenn.models.tensors import FLOATS, INTEGERS, Array, type_name
+from provenn.models.tensors import COMPUTED, FLOATS, INTEGERS, Array, type_name
 
 SCALARS = {
     "value_float": np.float32,
@@ -63,9 +63,9 @@ def cast(plan: Plan, node: Node) -> Sequence[Value]:
     x, target = node.input(0), node.attribute("to")
     node.attribute("saturate")
     node.attribute("round_mode")
-    known = ", ".join(type_name(t) for t in FLOATS)
+    known = ", ".join(type_name(t) for t in COMPUTED)
     if not isinstance(x, Constant):
-        node.supported(target in FLOATS, f"computed values cast to {type_name(target)}; only {known}")
+        node.supported(target in COMPUTED, f"computed values cast to {type_name(target)}; only {known}")
         return [x]
     kinds = FLOATS | INTEGERS
     node.supported(target in kinds, f"constants cast to {type_name(target)}")

@@ -42,6 +42,7 @@ def reshape(plan: Plan, node: Node) -> Sequence[Value]:
 def squeeze(plan: Plan, node: Node) -> Sequence[Value]:
     """Axes of length 1 removed, all of them by default."""
     x, listed = node.input(0), node.listed("axes", 1)
+    node.supported(listed is None or len(listed) > 0, "an empty list of axes, which runtimes take for all axes")
     rank = len(x.shape)
     ones = [a for a, n in enumerate(x.shape) if n == 1]
     gone = set(ones) if listed is None else {node.axis(a, rank) for a in listed}

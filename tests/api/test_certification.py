@@ -11,8 +11,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from provenn.api.certification import LoadedModel, Options, certify, load_model
 from provenn.verifier.certificate.emit import emit
-from provenn.verifier.check import check
-from provenn.verifier.errors import BackendError, InvalidSpecification
+from provenn.verifier.check import CertificateRejected, check, read_network
+from provenn.verifier.errors import BackendError, InvalidModel, InvalidSpecification, UnsupportedOp
 from provenn.verifier.spec import Case, Clause, InputSet
 from provenn.verifier.spec_json import from_cases, robustness
 
@@ -98,6 +98,57 @@ def test_a_network_whose_rounding_swallows_its_input_gets_no_certificate() -> No
     assert "far from real arithmetic" in (model.unreadable or "")
     (item,) = certify(model, [from_cases([above("0.25", "0.5", "1")])], Options())
     assert (item.verdict, item.certificate) == ("falsified", None)
+    (item,) = certify(model, [from_cases([above("0.25", "0.5", "1")])], Options(method="crown"))
+    assert (item.verdict, item.certificate) == ("unknown", None)
+    assert "far from real arithmetic" in (item.reason or "")
+
+
+def test_integers_that_wrap_in_the_executor_are_noticed() -> None:
+    nodes = [
+        helper.make_node("Mul", ["big", "big"], ["square"]),
+        helper.make_node("Cast", ["square"], ["factor"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["x", "factor"], ["y"]),
+    ]
+    made = onnx.load_from_string(network(nodes, 1, 1))
+    made.graph.initializer.append(numpy_helper.from_array(np.array([46341], np.int32), "big"))
+    model = load_model(made.SerializeToString())
+    (item,) = certify(model, [from_cases([above("0", "1", "2")])], Options(method="crown"))
+    assert (item.verdict, item.assurance) == ("unknown", None)
+
+
+def test_an_empty_list_of_axes_is_refused_by_both_readers() -> None:
+    """onnxruntime squeezes all axes then, the standard's own shape inference none."""
+    nodes = [helper.make_node("Squeeze", ["x", "axes"], ["s"]), helper.make_node("Relu", ["s"], ["y"])]
+    made = onnx.load_from_string(network(nodes, 1, 1))
+    made.graph.initializer.append(numpy_helper.from_array(np.zeros(0, np.int64), "axes"))
+    with pytest.raises(UnsupportedOp, match="empty list of axes"):
+        load_model(made.SerializeToString())
+    with pytest.raises(CertificateRejected, match="empty list of axes"):
+        read_network(made.SerializeToString())
+
+
+def test_float16_networks_are_refused() -> None:
+    made = onnx.load_from_string(network([helper.make_node("Relu", ["x"], ["y"])], 1, 1))
+    for value in (*made.graph.input, *made.graph.output):
+        value.type.tensor_type.elem_type = TensorProto.FLOAT16
+    with pytest.raises(InvalidModel, match="it must be FLOAT or DOUBLE"):
+        load_model(made.SerializeToString())
+    with pytest.raises(CertificateRejected, match="no tensor of floats"):
+        read_network(made.SerializeToString())
+
+
+def test_huge_values_are_not_confirmed_by_float64_alone() -> None:
+    """y = (x + 1e17) - 1e17 + 7 - 7 n(x): what float64 loses on the way is more than the margin."""
+    nodes = [
+        helper.make_node("Mul", ["x", "zero"], ["nothing"]),
+        helper.make_node("Add", ["nothing", "big"], ["lifted"]),
+        helper.make_node("Sub", ["lifted", "big"], ["back"]),
+        helper.make_node("Add", ["back", "one"], ["y"]),
+    ]
+    data = network(nodes, 1, 1, zero=np.zeros(1), big=np.array([1e17]), one=np.ones(1))
+    asked = from_cases([above("0.5", "0", "1")])
+    (item,) = certify(load_model(data), [asked], Options(method="crown", certificates=False))
+    assert item.verdict == "unknown"
 
 
 def test_what_the_kernel_does_not_read_is_computed_in_float64_and_says_so() -> None:

@@ -45,11 +45,10 @@ def test_a_network_that_would_mix_its_batch_runs_at_batch_one() -> None:
     assert np.array_equal(executor.run(np.float32([[1, 2, 3], [4, 5, 6]])), np.zeros((2, 3), np.float32))
 
 
-@pytest.mark.parametrize(("dtype", "digits"), [(TensorProto.DOUBLE, 7), (TensorProto.FLOAT16, 3)])
-def test_inputs_are_cast_to_the_networks_type(dtype: int, digits: int) -> None:
-    made = model([helper.make_node("Relu", ["x"], ["y"])], (1, 2), dtype=dtype)
+def test_inputs_are_cast_to_the_networks_type() -> None:
+    made = model([helper.make_node("Relu", ["x"], ["y"])], (1, 2), dtype=TensorProto.DOUBLE)
     output = OnnxExecutor(made.SerializeToString()).run(np.float32([[0.1, -1]]))
-    assert output[0, 0] == pytest.approx(0.1, abs=10**-digits)
+    assert output[0, 0] == pytest.approx(0.1, abs=1e-7)
 
 
 def test_inputs_of_another_shape_are_refused() -> None:

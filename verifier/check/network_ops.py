@@ -331,6 +331,7 @@ def _movement(node: Node, shape: tuple[int, ...]) -> Callable[[Constant], Consta
         return lambda a: a.transpose(order)
     if node.operator in ("Squeeze", "Unsqueeze"):
         listed, squeeze = node.listed("axes", 1), node.operator == "Squeeze"
+        node.require(listed is None or len(listed), "an empty list of axes")  # runtimes take it for all axes
         axes = None if listed is None else tuple(listed)
         return lambda a: a.squeeze(axes) if squeeze else np.expand_dims(a, axes or ())
     if node.operator == "Gather":

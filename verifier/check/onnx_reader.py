@@ -59,7 +59,7 @@ def read_network(data: bytes) -> Network:
 def _input_shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:
     """The declared shape; a first axis without a number is the batch, here 1."""
     kind = value.type.tensor_type
-    require(kind.elem_type in (1, 10, 11) and kind.HasField("shape"), "model", "its input is no tensor of floats")
+    require(kind.elem_type in (1, 11) and kind.HasField("shape"), "model", "its input is no tensor of floats")
     shape = [axis.dim_value if axis.HasField("dim_value") else int(i == 0) for i, axis in enumerate(kind.shape.dim)]
     require(all(n > 0 for n in shape), "model", "an axis of its input other than the first has no fixed length")
     budget(shape)

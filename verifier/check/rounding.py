@@ -38,13 +38,13 @@ def unit(n: int) -> float:
 
 
 def down(x: Array) -> Array:
-    """Below the real result that x is the nearest float of."""
-    return np.nextafter(x, -np.inf)
+    """Below the real result that x is the nearest float of; -inf where x is not finite."""
+    return np.where(np.isfinite(x), np.nextafter(x, -np.inf), -np.inf)
 
 
 def up(x: Array) -> Array:
-    """Above the real result that x is the nearest float of."""
-    return np.nextafter(x, np.inf)
+    """Above the real result that x is the nearest float of; inf where x is not finite."""
+    return np.where(np.isfinite(x), np.nextafter(x, np.inf), np.inf)
 
 
 def float_below(x: Fraction) -> float:
