@@ -85,11 +85,6 @@ class Graph:
         """The parameters' dtype (float64 if the network has none)."""
         return next((p.dtype for p in self._parameters()), torch.float64)
 
-    @property
-    def device(self) -> torch.device:
-        """The parameters' device."""
-        return next((p.device for p in self._parameters()), torch.device("cpu"))
-
     def parameter_count(self) -> int:
         """How many numbers the network holds."""
         return sum(p.numel() for p in self._parameters())

@@ -8,8 +8,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from provenn.verifier.errors import InvalidBounds
-
 
 @dataclass(frozen=True, eq=False)
 class Interval:
@@ -21,12 +19,6 @@ class Interval:
     def intersect(self, other: Interval) -> Interval:
         """The tighter of two valid intervals, side by side."""
         return Interval(torch.maximum(self.lower, other.lower), torch.minimum(self.upper, other.upper))
-
-    def require_valid(self, where: str) -> Interval:
-        """Itself. Raises: InvalidBounds if any lower > upper or any bound is NaN."""
-        if not bool((self.lower <= self.upper).all()):
-            raise InvalidBounds(f"{where}: a lower bound lies above its upper bound, or is not a number")
-        return self
 
     @property
     def unstable(self) -> Tensor:

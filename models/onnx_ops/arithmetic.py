@@ -9,7 +9,7 @@ from math import prod
 
 import numpy as np
 
-from provenn.models.onnx_ops.plan import Constant, Node, Plan, Value, tensor
+from provenn.models.onnx_ops.plan import Constant, Node, Plan, Value, tensor, whole
 from provenn.models.tensors import Array
 from provenn.verifier.ops.arithmetic import Add, ReduceMean, ReduceSum, Scale, Sub
 from provenn.verifier.ops.base import Op, Shape
@@ -86,7 +86,7 @@ def multiplied(plan: Plan, node: Node, x: Value, factor: float) -> Value:
         return x
     if isinstance(x, Constant):
         exact = factor if x.floating else int(factor)
-        return plan.fold(node, [x], lambda a: a * exact, x.shape, x.floating)
+        return plan.fold(node, [x], lambda a: whole(a * exact), x.shape, x.floating)
     return plan.emit(node, Scale(tensor(np.asarray(factor)), tensor(ZERO)), [x], x.shape, x.lead)
 
 
@@ -191,7 +191,7 @@ def expanded(plan: Plan, node: Node, x: Value, shape: Shape) -> Value:
 
 def _folded(plan: Plan, node: Node, x: Constant, y: Constant, function: Callable[[Array, Array], Array]) -> Constant:
     node.require(x.floating == y.floating, "its constants have different types")
-    return plan.fold(node, [x, y], lambda a, b: np.asarray(function(a, b)), _broadcast(node, x, y), x.floating)
+    return plan.fold(node, [x, y], lambda a, b: whole(np.asarray(function(a, b))), _broadcast(node, x, y), x.floating)
 
 
 def _quotient(a: Array, b: Array) -> Array:

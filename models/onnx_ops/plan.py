@@ -286,7 +286,7 @@ class Plan:
 
         def compute(*arrays: Array) -> Array:
             inputs = [torch.from_numpy(a.reshape(1, *s)) for a, s in zip(arrays[:count], shapes, strict=True)]
-            return np.asarray(make(*arrays[count:]).forward(*inputs).reshape(shape).numpy())
+            return whole(np.asarray(make(*arrays[count:]).forward(*inputs).reshape(shape).numpy()))
 
         return self.fold(node, sources, compute, shape, all(c.floating for c in sources[:count]))
 
@@ -352,3 +352,10 @@ def blamed(name: str, what: str) -> Iterator[None]:
         raise InvalidModel(str(error), name) from error
     except (RuntimeError, ValueError, IndexError, TypeError, ArithmeticError) as error:
         raise InvalidModel(f"{what}: {error}", name) from error
+
+
+def whole(array: Array) -> Array:
+    """The array; whole numbers only where 32 and 64 bits agree, since runtimes wrap int32.   Raises: OverflowError."""
+    if array.dtype.kind == "i" and array.size and not -(2**31) <= array.min() <= array.max() < 2**31:
+        raise OverflowError("a whole number that does not fit 32 bits")
+    return array

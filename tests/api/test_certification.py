@@ -103,7 +103,8 @@ def test_a_network_whose_rounding_swallows_its_input_gets_no_certificate() -> No
     assert "far from real arithmetic" in (item.reason or "")
 
 
-def test_integers_that_wrap_in_the_executor_are_noticed() -> None:
+def test_integers_that_wrap_in_the_executor_are_refused() -> None:
+    """46341 squared is negative in the int32 that the file declares."""
     nodes = [
         helper.make_node("Mul", ["big", "big"], ["square"]),
         helper.make_node("Cast", ["square"], ["factor"], to=TensorProto.FLOAT),
@@ -111,9 +112,8 @@ def test_integers_that_wrap_in_the_executor_are_noticed() -> None:
     ]
     made = onnx.load_from_string(network(nodes, 1, 1))
     made.graph.initializer.append(numpy_helper.from_array(np.array([46341], np.int32), "big"))
-    model = load_model(made.SerializeToString())
-    (item,) = certify(model, [from_cases([above("0", "1", "2")])], Options(method="crown"))
-    assert (item.verdict, item.assurance) == ("unknown", None)
+    with pytest.raises(InvalidModel, match="does not fit 32 bits"):
+        load_model(made.SerializeToString())
 
 
 def test_an_empty_list_of_axes_is_refused_by_both_readers() -> None:
@@ -138,17 +138,18 @@ def test_float16_networks_are_refused() -> None:
 
 
 def test_huge_values_are_not_confirmed_by_float64_alone() -> None:
-    """y = (x + 1e17) - 1e17 + 7 - 7 n(x): what float64 loses on the way is more than the margin."""
+    """y = (0 x + 2^33) - 2^33 + 4096 > 4095.5: true, but the margin is small beside what passes through the sums."""
     nodes = [
         helper.make_node("Mul", ["x", "zero"], ["nothing"]),
         helper.make_node("Add", ["nothing", "big"], ["lifted"]),
         helper.make_node("Sub", ["lifted", "big"], ["back"]),
-        helper.make_node("Add", ["back", "one"], ["y"]),
+        helper.make_node("Add", ["back", "rest"], ["y"]),
     ]
-    data = network(nodes, 1, 1, zero=np.zeros(1), big=np.array([1e17]), one=np.ones(1))
-    asked = from_cases([above("0.5", "0", "1")])
+    data = network(nodes, 1, 1, zero=np.zeros(1), big=np.array([2.0**33]), rest=np.array([4096.0]))
+    asked = from_cases([above("4095.5", "0", "1")])
     (item,) = certify(load_model(data), [asked], Options(method="crown", certificates=False))
-    assert item.verdict == "unknown"
+    assert (item.verdict, item.assurance) == ("unknown", None)
+    assert "not confirmed in float64" in (item.reason or "")
 
 
 def test_what_the_kernel_does_not_read_is_computed_in_float64_and_says_so() -> None:

@@ -12,7 +12,7 @@ from provenn.verifier.graph import Graph
 from provenn.verifier.interval import Interval
 
 CHUNK_ELEMENTS = 1 << 20
-"""Coefficients of the widest node held at once: 4 MiB of float32 stay near the cache (see benchmarks/crown.py)."""
+"""Coefficients of the widest node held at once: 4 MiB of float32."""
 
 
 @dataclass(frozen=True, eq=False)
