@@ -9,10 +9,12 @@ from torch import Tensor
 
 from provenn.verifier.graph import Graph, Node, sequential
 from provenn.verifier.interval import Interval
-from provenn.verifier.ops.arithmetic import Add
+from provenn.verifier.ops.arithmetic import Add, Scale
 from provenn.verifier.ops.base import Op
+from provenn.verifier.ops.conv import Conv
 from provenn.verifier.ops.linear import Linear
 from provenn.verifier.ops.relu import Relu
+from provenn.verifier.ops.shape import Reshape
 from provenn.verifier.region import Region
 
 
@@ -40,6 +42,35 @@ def residual(width: int, blocks: int, outputs: int, seed: int) -> Graph:
         nodes.append(Node(f"out{block}", linear(width, width, generator), (skip + 2,), (width,)))
         nodes.append(Node(f"add{block}", Add(), (skip, skip + 3), (width,)))
     nodes.append(Node("output", linear(width, outputs, generator), (len(nodes) - 1,), (outputs,)))
+    return Graph(tuple(nodes))
+
+
+def convolution(inputs: int, outputs: int, stride: int, generator: torch.Generator) -> Conv:
+    weight = torch.randn(outputs, inputs, 3, 3, generator=generator, dtype=torch.float64) / (9 * inputs) ** 0.5
+    bias = 0.3 * torch.randn(outputs, generator=generator, dtype=torch.float64)
+    return Conv(weight, bias, (stride, stride), (1, 1, 1, 1), (1, 1), 1)
+
+
+def convolutional(seed: int, skip: bool) -> Graph:
+    """Three convolutions on 2 x 12 x 12, the last one beside a skip connection or not, and a linear map."""
+    generator = torch.Generator().manual_seed(seed)
+    ops: list[tuple[Op, tuple[int, ...]]] = [
+        (convolution(2, 3, 1, generator), (0,)),
+        (Relu(), (1,)),
+        (convolution(3, 4, 2, generator), (2,)),
+        (Relu(), (3,)),
+        (convolution(4, 4, 1, generator), (4,)),
+        (Add(), (3, 5))
+        if skip
+        else (Scale(torch.full((4, 1, 1), 1.5), torch.ones(4, 1, 1)).to("cpu", torch.float64), (5,)),
+        (Relu(), (6,)),
+        (Reshape((4 * 36,)), (7,)),
+        (linear(4 * 36, 3, generator), (8,)),
+    ]
+    nodes, values = [Node("input", None, (), (2, 12, 12))], [torch.zeros((1, 2, 12, 12), dtype=torch.float64)]
+    for number, (op, inputs) in enumerate(ops, start=1):
+        values.append(op.forward(*(values[i] for i in inputs)))
+        nodes.append(Node(f"node{number}", op, inputs, tuple(values[-1].shape[1:])))
     return Graph(tuple(nodes))
 
 

@@ -71,19 +71,23 @@ def require_moderate(value: Fraction) -> Fraction:
 
 @lru_cache(maxsize=4096)
 def _exact(text: str) -> Fraction:
+    if match := _HEXADECIMAL.fullmatch(text):
+        return _float(match)
     if len(text) <= 2 * DIGITS and (match := _RATIONAL.fullmatch(text)) and max(map(len, match.groups())) <= DIGITS:
         if not match[2].strip("0"):
             raise InvalidSpecification(f"{_shown(text)} divides by zero")
         return require_moderate(Fraction(int(match[1]), int(match[2])))
-    match = _HEXADECIMAL.fullmatch(text)
-    if match is None:
-        return decimal(text)
+    return decimal(text)
+
+
+def _float(match: re.Match[str]) -> Fraction:
+    """The value of a hexadecimal float, which float64 holds exactly unless its exponent is extreme."""
     sign, whole, part, exponent = match.groups(default="")
+    if abs(int(exponent)) < MAGNITUDE:
+        return Fraction(*float.fromhex(match[0]).as_integer_ratio())
     if abs(int(exponent)) > 1074:
-        raise InvalidSpecification(f"{_shown(text)} is beyond float64")
-    power = int(exponent) - 4 * len(part)
-    digits = int(sign + whole + part, 16)
-    return require_moderate(Fraction(digits << power) if power >= 0 else Fraction(digits, 1 << -power))
+        raise InvalidSpecification(f"{_shown(match[0])} is beyond float64")
+    return require_moderate(int(f"{sign}{whole}{part}", 16) * Fraction(2) ** (int(exponent) - 4 * len(part)))
 
 
 @lru_cache(maxsize=4096)

@@ -39,10 +39,29 @@ class Ball:
     radius: Fraction
     norm: float
 
+    def contains(self, x: Sequence[Fraction]) -> bool:
+        """Whether the point lies in the ball, decided exactly."""
+        gaps = [abs(v - c) for v, c in zip(x, self.centre, strict=True)]
+        if self.norm == 1:
+            return sum(gaps, Fraction(0)) <= self.radius
+        return sum((gap * gap for gap in gaps), Fraction(0)) <= self.radius**2
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """{x : row x <= bound}, closed; row: one Fraction an input."""
+
+    row: tuple[Fraction, ...]
+    bound: Fraction
+
+    def holds(self, x: Sequence[Fraction]) -> bool:
+        """Whether the point satisfies it, decided exactly."""
+        return sum((p * v for p, v in zip(self.row, x, strict=True) if p), Fraction(0)) <= self.bound
+
 
 @dataclass(frozen=True, eq=False)
 class InputSet:
-    """A box of exact rational bounds, flat in the input's C order, optionally intersected with a ball.
+    """A box of exact rational bounds, flat in the input's C order, optionally cut by a ball and linear constraints.
 
     Raises: InvalidSpecification if the box is empty in some coordinate.
     """
@@ -50,10 +69,11 @@ class InputSet:
     exact_lower: tuple[Fraction, ...]
     exact_upper: tuple[Fraction, ...]
     ball: Ball | None = None
+    constraints: tuple[Constraint, ...] = ()
 
     def __post_init__(self) -> None:
         for i, (low, high) in enumerate(zip(self.exact_lower, self.exact_upper, strict=True)):
-            if low > high:
+            if low.numerator * high.denominator > high.numerator * low.denominator:
                 raise InvalidSpecification(
                     f"input {i} has lower bound {float(low)!r} above upper bound {float(high)!r}"
                 )
@@ -61,23 +81,35 @@ class InputSet:
     @cached_property
     def lower(self) -> np.ndarray:
         """float64 [inputs], rounded outward (down)."""
-        return np.array([_toward(x, -np.inf) for x in self.exact_lower])
+        return self._rounded_lower[0]
 
     @cached_property
     def upper(self) -> np.ndarray:
         """float64 [inputs], rounded outward (up)."""
-        return np.array([_toward(x, np.inf) for x in self.exact_upper])
+        return self._rounded_upper[1]
+
+    @cached_property
+    def inner(self) -> tuple[np.ndarray, np.ndarray]:
+        """Bounds float64 [inputs] rounded inward: a float lies in the box exactly if it lies between these."""
+        return self._rounded_lower[1], self._rounded_upper[0]
 
     def contains(self, x: np.ndarray) -> bool:
         """Whether x (any float dtype, flat) lies in the set, decided exactly."""
-        values = [Fraction(float(v)) for v in x.ravel()]
-        inside = all(a <= v <= b for a, v, b in zip(self.exact_lower, values, self.exact_upper, strict=True))
-        if not inside or self.ball is None:
-            return inside
-        gaps = [abs(v - c) for v, c in zip(values, self.ball.centre, strict=True)]
-        if self.ball.norm == 1:
-            return sum(gaps, Fraction(0)) <= self.ball.radius
-        return sum((g * g for g in gaps), Fraction(0)) <= self.ball.radius**2
+        flat = x.ravel().astype(np.float64)
+        if flat.shape != self.inner[0].shape or not ((self.inner[0] <= flat) & (flat <= self.inner[1])).all():
+            return False
+        if self.ball is None and not self.constraints:
+            return True
+        values = [Fraction(v) for v in flat.tolist()]
+        return (self.ball is None or self.ball.contains(values)) and all(c.holds(values) for c in self.constraints)
+
+    @cached_property
+    def _rounded_lower(self) -> tuple[np.ndarray, np.ndarray]:
+        return enclosed(self.exact_lower)
+
+    @cached_property
+    def _rounded_upper(self) -> tuple[np.ndarray, np.ndarray]:
+        return enclosed(self.exact_upper)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,9 +149,18 @@ class Specification:
             raise InvalidSpecification(f"it has {self.output_size} output variables, the network has {outputs} outputs")
 
 
-def _toward(x: Fraction, direction: float) -> float:
-    """The nearest float64, or its neighbour in `direction` if rounding went the other way."""
-    near = float(x)
-    exact = Fraction(near)
-    wrong = exact > x if direction < 0 else exact < x
-    return float(np.nextafter(near, direction)) if wrong else near
+def enclosed(exact: Sequence[Fraction]) -> tuple[np.ndarray, np.ndarray]:
+    """The largest float64 <= x and the smallest >= x, for every x; equal numbers that are one object count once."""
+    distinct = {id(x): x for x in exact}
+    near = {key: float(x) for key, x in distinct.items()}
+    beyond = {key: _compared(near[key], x) for key, x in distinct.items()}
+    values, sides = (np.array([found[id(x)] for x in exact], dtype=np.float64) for found in (near, beyond))
+    below = np.where(sides > 0, np.nextafter(values, -np.inf), values)
+    return below, np.where(sides < 0, np.nextafter(values, np.inf), values)
+
+
+def _compared(near: float, x: Fraction) -> int:
+    """The sign of near - x."""
+    numerator, denominator = near.as_integer_ratio()
+    left, right = numerator * x.denominator, x.numerator * denominator
+    return (left > right) - (left < right)

@@ -1,7 +1,8 @@
 """Formulas over inputs X and outputs Y, multiplied out into cases: what both versions of VNN-LIB mean.
 
-A formula is in disjunctive normal form: a list of disjuncts, each a list of atoms. An atom is a bound of one input
-or a closed row over the outputs. Row order: what is asserted without alternatives first, then as written.
+A formula is in disjunctive normal form: a list of disjuncts, each a list of atoms. An atom is a bound of one input,
+a closed row over several inputs, or one over the outputs. Row order: what is asserted without alternatives first, then
+as written.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from provenn.verifier.emptiness import PROGRAMS, proved_empty
 from provenn.verifier.errors import InvalidSpecification, ResourceLimit
 from provenn.verifier.numbers import require_moderate
-from provenn.verifier.spec import Case, Clause, InputSet
+from provenn.verifier.spec import Case, Clause, Constraint, InputSet
 
 DEPTH, DISJUNCTS, ATOMS, CELLS = 60, 100_000, 5_000_000, 20_000_000
 """Limits: of nesting, of disjuncts, of atoms in all disjuncts together, of numbers in all boxes and in all matrices."""
@@ -62,12 +64,21 @@ class Row:
     bound: Fraction
 
 
-Disjunct = list[Bound | Row]
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """sum of coefficient * X_i <= bound: coefficients of two or more inputs, in order."""
+
+    terms: tuple[tuple[int, Fraction], ...]
+    bound: Fraction
+
+
+Atom = Bound | Cut | Row
+Disjunct = list[Atom]
 Formula = list[Disjunct]
 
 
-def at_least_zero(term: Linear) -> Bound | Row:
-    """The atom  term >= 0.   Raises: InvalidSpecification for what is neither a bound of one input nor a row over Y."""
+def at_least_zero(term: Linear) -> Atom:
+    """The atom  term >= 0.   Raises: InvalidSpecification for one without variables, or over X and Y together."""
     terms, constant = term.terms, term.constant
     if not terms:
         raise InvalidSpecification("a constraint without variables (or whose variables cancel) is not read")
@@ -79,7 +90,7 @@ def at_least_zero(term: Linear) -> Bound | Row:
         ((index, slope),) = terms.items()
         return Bound(index, require_moderate(-constant / slope), slope > 0)
     if all(variable >= 0 for variable in terms):
-        raise InvalidSpecification("a constraint over several inputs is not read: the input region must be a box")
+        return Cut(tuple((i, -value) for i, value in sorted(terms.items())), constant)
     raise InvalidSpecification("a constraint over inputs and outputs together is not read")
 
 
@@ -109,10 +120,11 @@ def both(left: Formula, right: Formula) -> Formula:
 
 
 def cases(formulas: Iterable[Formula], inputs: int, outputs: int) -> tuple[Case, ...]:
-    """The conjunction as cases: distinct boxes in first-seen order, each with its clauses in order.
+    """The conjunction as cases: distinct input sets in first-seen order, each with its clauses in order.
 
-    A disjunct whose box is empty is dropped; one that says nothing of the outputs gives a clause without rows: every
-    output is unsafe. Raises: InvalidSpecification (an input without a bound; all boxes empty), ResourceLimit.
+    A disjunct whose inputs are seen to be empty is dropped; one that says nothing of the outputs gives a clause
+    without rows: every output is unsafe. Raises: InvalidSpecification (an input without a bound; all input sets
+    empty), ResourceLimit.
     """
     common: Disjunct = []
     varying: Formula = [[]]
@@ -126,16 +138,27 @@ def cases(formulas: Iterable[Formula], inputs: int, outputs: int) -> tuple[Case,
     _require_region([fixed])
     box = box.changed(fixed)
     rows = [atom for atom in common if isinstance(atom, Row)]
+    shared = [atom for atom in common if isinstance(atom, Cut)]
     _limit(outputs * sum(len(rows) + len(disjunct) for disjunct in varying), "clauses")
     changes = [box.changes(disjunct) for disjunct in varying]
     _require_region(changes)
-    found: dict[_Changes, list[Clause]] = {}
+    found: dict[tuple[_Changes, tuple[Cut, ...]], list[Clause]] = {}
     for disjunct, change in zip(varying, changes, strict=True):
         if _reversed(change) is None:
             more = [atom for atom in disjunct if isinstance(atom, Row)]
-            found.setdefault(change, []).append(_clause(rows + more, outputs))
-    _limit(inputs * len(found), "input boxes")
-    return tuple(Case(box.changed(change).complete(), tuple(clauses)) for change, clauses in found.items())
+            cuts = dict.fromkeys((*shared, *(atom for atom in disjunct if isinstance(atom, Cut))))
+            found.setdefault((change, tuple(cuts)), []).append(_clause(rows + more, outputs))
+    _limit(inputs * sum(1 + len(cuts) for _, cuts in found), "input sets")
+    return _possible([Case(box.changed(c).complete(cuts), tuple(clauses)) for (c, cuts), clauses in found.items()])
+
+
+def _possible(found: list[Case]) -> tuple[Case, ...]:
+    """The cases whose constraints are not proved to be impossible.   Raises: InvalidSpecification if there are none."""
+    few = len(found) <= PROGRAMS
+    left = tuple(case for case in found if not (case.inputs.constraints and proved_empty(case.inputs, few)))
+    if not left:
+        raise InvalidSpecification("empty region: no point of the box satisfies the constraints over several inputs")
+    return left
 
 
 _Changes = tuple[tuple[int, Fraction | None, Fraction | None], ...]
@@ -169,9 +192,10 @@ class _Box:
             lower[i], upper[i] = low, high
         return _Box(lower, upper)
 
-    def complete(self) -> InputSet:
+    def complete(self, cuts: Sequence[Cut]) -> InputSet:
         """The set of inputs.   Raises: InvalidSpecification naming an input without a bound."""
-        return InputSet(_complete(self.lower, "lower"), _complete(self.upper, "upper"))
+        constraints = tuple(Constraint(_spread(dict(cut.terms), len(self.lower)), cut.bound) for cut in cuts)
+        return InputSet(_complete(self.lower, "lower"), _complete(self.upper, "upper"), None, constraints)
 
 
 def _complete(bounds: Sequence[Fraction | None], side: str) -> tuple[Fraction, ...]:
@@ -201,9 +225,13 @@ def _clause(rows: Sequence[Row], outputs: int) -> Clause:
 
 
 def _dense(row: Row, outputs: int) -> tuple[Fraction, ...]:
-    values = [ZERO] * outputs
-    for variable, coefficient in row.terms.items():
-        values[-1 - variable] = coefficient
+    return _spread({-1 - variable: coefficient for variable, coefficient in row.terms.items()}, outputs)
+
+
+def _spread(terms: dict[int, Fraction], size: int) -> tuple[Fraction, ...]:
+    values = [ZERO] * size
+    for index, coefficient in terms.items():
+        values[index] = coefficient
     return tuple(values)
 
 

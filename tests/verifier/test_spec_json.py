@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from provenn.verifier.emptiness import proved_empty
 from provenn.verifier.errors import InvalidSpecification, ProvennError, ResourceLimit
 from provenn.verifier.numbers import exact, hexadecimal, written
-from provenn.verifier.spec import Ball, Case, Clause, InputSet, Specification
+from provenn.verifier.spec import Ball, Case, Clause, Constraint, InputSet, Specification
 from provenn.verifier.spec_json import FORMAT, from_cases, parse_json, robustness
 
 rationals = st.fractions(-10, 10, max_denominator=10**6) | st.floats(allow_nan=False, allow_infinity=False).filter(
@@ -27,7 +28,7 @@ def same(left: Specification, right: Specification) -> bool:
     def parts(spec: Specification) -> list[Any]:
         balls = [c.inputs.ball for c in spec.cases]
         return [
-            [(c.inputs.exact_lower, c.inputs.exact_upper, c.clauses) for c in spec.cases],
+            [(c.inputs.exact_lower, c.inputs.exact_upper, c.inputs.constraints, c.clauses) for c in spec.cases],
             [ball and (ball.centre, ball.radius, ball.norm) for ball in balls],
         ]
 
@@ -72,7 +73,10 @@ def case_lists(draw: st.DrawFn) -> list[Case]:
         sizes = draw(st.lists(st.integers(0, 2), min_size=1, max_size=3))
         matrices = [tuple(draw(rows) for _ in range(size)) for size in sizes]
         clauses = tuple(Clause(m, tuple(draw(rationals) for _ in m)) for m in matrices)
-        return Case(InputSet(tuple(p[0] for p in pairs), tuple(p[1] for p in pairs)), clauses)
+        low, high = tuple(p[0] for p in pairs), tuple(p[1] for p in pairs)
+        over = draw(st.lists(st.tuples(*[rationals] * inputs).filter(any), max_size=2))
+        constrained = InputSet(low, high, None, tuple(Constraint(row, draw(rationals)) for row in over))
+        return Case(InputSet(low, high) if proved_empty(constrained) else constrained, clauses)
 
     return [case() for _ in range(draw(st.integers(1, 3)))]
 
@@ -86,6 +90,7 @@ def test_cases_are_written_and_read_back_exactly(cases: list[Case]) -> None:
         assert ours.inputs.exact_lower == given_.inputs.exact_lower
         assert ours.inputs.exact_upper == given_.inputs.exact_upper
         assert ours.clauses == given_.clauses
+        assert ours.inputs.constraints == given_.inputs.constraints
 
 
 @settings(deadline=None)
@@ -234,6 +239,12 @@ def test_bytes_that_are_no_text(data: bytes) -> None:
         (BOX, {"unsafe": [{"C": [1], "d": [1]}]}, '"unsafe"[0]: "C"[0] must be a list of numbers'),
         (BOX, {"unsafe": [{"C": [[1], [1, 2]], "d": [1, 1]}]}, "it speaks of 1 and of 2 outputs"),
         (BOX, {"unsafe": [{"C": [[]], "d": [1]}]}, 'a row of "C" is empty'),
+        (BOX, {"constraints": 3}, '"constraints": an object with P, q was expected, not 3'),
+        (BOX, {"constraints": {"P": [[1]], "q": []}}, '"constraints": "P" has 1 rows, "q" 0 numbers'),
+        (BOX, {"constraints": {"P": [[1, 2]], "q": [1]}}, '"constraints": "P"[0] has 2 numbers for 1 inputs'),
+        (BOX, {"constraints": {"P": [[0]], "q": [1]}}, '"constraints": "P"[0] is zero'),
+        (BOX, {"constraints": {"P": [["1/2"]], "q": [-1]}}, "empty region: no point of the box satisfies"),
+        (ROBUST, {"constraints": {"P": [[1]], "q": [1]}}, '"constraints": "P"[0] has 1 numbers for'),
         (BOX, {"kind": "cases"}, '"cases" is missing'),
         ({"format": FORMAT, "kind": "cases", "cases": []}, {}, '"cases" is empty'),
         ({"format": FORMAT, "kind": "cases", "cases": [CASE, 1]}, {}, '"cases"[1]: an object with lower'),

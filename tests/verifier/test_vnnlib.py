@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from provenn.verifier.errors import InvalidSpecification, ProvennError, ResourceLimit
-from provenn.verifier.spec import Case, Specification
+from provenn.verifier.spec import Case, Constraint, Specification
 from provenn.verifier.spec_reader import read_specification
 from provenn.verifier.vnnlib import parse_vnnlib
 from provenn.verifier.vnnlib_logic import DEPTH
@@ -32,7 +32,7 @@ def read(text: str) -> Specification:
 def unsafe(cases: tuple[Case, ...], x: tuple[Fraction, ...], y: tuple[Fraction, ...]) -> bool:
     def inside(case: Case) -> bool:
         ends = zip(case.inputs.exact_lower, x, case.inputs.exact_upper, strict=True)
-        return all(low <= v <= high for low, v, high in ends)
+        return all(low <= v <= high for low, v, high in ends) and all(c.holds(x) for c in case.inputs.constraints)
 
     return any(inside(case) and any(clause.holds(y) for clause in case.clauses) for case in cases)
 
@@ -82,7 +82,8 @@ def atoms() -> st.SearchStrategy[Any]:
     flipped = st.one_of(*(st.tuples(compare, numbers, terms([name])) for name in ("X_0", "X_1")))
     outputs = st.tuples(compare, terms(["Y_0", "Y_1"]), terms(["Y_0", "Y_1"]) | numbers)
     wide = st.tuples(compare, st.tuples(st.just("+"), terms(["Y_0"]), terms(["Y_1"]), numbers), numbers)
-    return inputs | flipped | outputs | wide
+    across = st.tuples(compare, st.tuples(st.sampled_from("+-"), terms(["X_0"]), terms(["X_1"])), numbers)
+    return inputs | flipped | outputs | wide | across
 
 
 formulas = st.recursive(
@@ -131,6 +132,16 @@ def test_a_disjunct_without_outputs_makes_every_output_unsafe() -> None:
     assert case.clauses[1].holds((Fraction(0), Fraction(0)))
 
 
+def test_constraints_over_several_inputs() -> None:
+    """In one set only with the disjuncts they stand in; an impossible one is dropped with its disjunct."""
+    either = "(assert (or (and (<= (+ X_0 (* 2 X_1)) 1) (>= Y_0 0)) (>= Y_1 0) (>= (+ X_0 X_1) 5)))"
+    first, second = read(HEAD + BOX + either + "(assert (<= X_0 (- X_1 0.5)))").cases
+    common = Constraint((Fraction(1), Fraction(-1)), Fraction(-1, 2))
+    assert first.inputs.constraints == (common, Constraint((Fraction(1), Fraction(2)), Fraction(1)))
+    assert second.inputs.constraints == (common,)
+    assert [case.clauses[0].matrix for case in (first, second)] == [((1, 0),), ((0, 1),)]
+
+
 def test_an_empty_disjunct_among_others_is_dropped() -> None:
     (case,) = read(HEAD + BOX + "(assert (or (and (<= X_0 -3) (>= Y_0 1)) (>= Y_0 2)))").cases
     assert [clause.bound for clause in case.clauses] == [(2,)]
@@ -142,7 +153,8 @@ def test_the_text_is_kept() -> None:
 
 
 BAD = {
-    "(assert (<= X_0 X_1))": "line 9: a constraint over several inputs",
+    "(assert (<= (+ X_0 X_1) -5))": "empty region: no point of the box satisfies the constraints over several inputs",
+    "(assert (and (<= X_0 X_1) (>= (- X_0 X_1) 0.5)))": "empty region: no point of the box satisfies the constraints",
     "(assert (<= X_0 Y_0))": "line 9: a constraint over inputs and outputs together",
     "(assert (<= Y_0 Y_0))": "line 9: a constraint without variables",
     "(assert (<= 0 1))": "line 9: a constraint without variables",

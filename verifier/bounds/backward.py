@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float
@@ -13,99 +14,218 @@ from provenn.verifier.bounds import schedule
 from provenn.verifier.bounds.interval import output_lower, require_valid, step
 from provenn.verifier.graph import Graph
 from provenn.verifier.interval import Interval
-from provenn.verifier.ops.base import Linearization
+from provenn.verifier.ops.base import Linearization, Op, WindowLinearization
+from provenn.verifier.ops.window import Windowed
 from provenn.verifier.region import Region
+
+Rows = Tensor | Windowed
+"""Coefficients over a node: dense [spec, batch, *node], or over a window of it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Lines:
+    """The linear bounds of one op over fixed boxes, with free parameters or the default ones."""
+
+    op: Op
+    inputs: Sequence[Interval]
+    parameters: Tensor | None = None
+
+    def select(self, entries: Tensor) -> Lines:
+        """The default lines for some entries of the batch; those of an affine op are the same for all."""
+        if self.op.affine:
+            return self
+        return Lines(self.op, [Interval(x.lower[entries], x.upper[entries]) for x in self.inputs])
+
+    @cached_property
+    def open(self) -> bool:
+        """Whether tighter bounds or other parameters could change the lines anywhere."""
+        masks = [mask for mask in self.op.improvable(*self.inputs) if mask is not None]
+        return bool(torch.stack([mask.any() for mask in masks]).any()) if masks else False
+
+    @cached_property
+    def dense(self) -> Linearization:
+        """For rows over the whole node."""
+        return self.op.linearize(self.inputs, self.parameters)
+
+    @cached_property
+    def windowed(self) -> WindowLinearization:
+        """For rows over windows."""
+        return self.op.linearize_window(self.inputs, self.parameters)
+
+    def through(self, rows: Rows) -> tuple[Sequence[Rows], Tensor | None]:
+        """Rows over every input of the op, and the constant that remains."""
+        return self.windowed(rows) if isinstance(rows, Windowed) else self.dense(rows)
 
 
 @dataclass(frozen=True, eq=False)
 class Relaxed:
-    """A graph with every op replaced by linear bounds that hold over one region.
+    """A graph with every op replaced by linear bounds that hold over one region; filled front to back.
 
-    bounds: an enclosure of every node; linear: for every node the linear bounds of its op.
+    bounds: an enclosure of every node; lines: for every node the linear bounds of its op.
     """
 
     graph: Graph
     region: Region
-    bounds: Sequence[Interval]
-    linear: Sequence[Linearization | None]
+    bounds: list[Interval]
+    lines: list[Lines | None]
 
-    def lower(self, node: int, coefficients: Float[Tensor, "spec batch *node"]) -> Float[Tensor, "spec batch"]:
-        """A lower bound of A x_node over the region: [spec, batch].   Source: Zhang et al. 2018, theorem 3.2."""
-        pending = {node: coefficients}
-        constant: Tensor | None = None
-        for index in range(node, 0, -1):
-            rows = pending.pop(index, None)
-            linear = self.linear[index]
-            if rows is None or linear is None:
+    def improvable(self, edge: Edge) -> Tensor:
+        """Where a tighter bound of the edge's source could tighten its reader's lines: [batch, *source] of bool."""
+        node = self.graph.nodes[edge.reader]
+        assert node.op is not None
+        mask = node.op.improvable(*(self.bounds[i] for i in node.inputs))[edge.position]
+        return torch.zeros_like(self.bounds[edge.source].lower, dtype=torch.bool) if mask is None else mask
+
+    def select(self, entries: Tensor | None) -> Relaxed:
+        """What `lower` needs for some regions of the batch; None: all."""
+        if entries is None:
+            return self
+        lines = [None if lines is None else lines.select(entries) for lines in self.lines]
+        return Relaxed(self.graph, self.region.select(entries), self.bounds, lines)
+
+    def lower(
+        self,
+        node: int,
+        rows: Rows,
+        own: Callable[[int, Rows], Lines | None] = lambda index, rows: None,
+    ) -> Float[Tensor, "spec batch"]:
+        """A lower bound of A x_node over the region: [spec, batch].   Source: Zhang et al. 2018, theorem 3.2.
+
+        own(index, rows): the lines to pull those rows over node `index` through, None for the shared ones.
+        """
+        shape = (rows.cells if isinstance(rows, Windowed) else rows).shape[:2]
+        return self._down(node, {node: rows}, None, own).expand(shape)
+
+    def lower_of(self, node: int, rows: schedule.Rows) -> Float[Tensor, "rows some"]:
+        """A lower bound of signed coordinates of a node, for the entries of the batch that the rows name."""
+        part, read = self.select(rows.entries), self.graph.nodes[node]
+        first = read.op.units(rows.index, rows.sign) if read.op is not None and len(read.shape) == 1 else None
+        if first is None:
+            return part.lower(node, rows.coefficients(read.shape))
+        return part._down(node - 1, {read.inputs[0]: first[0]}, first[1], lambda index, rows: None)
+
+    def _down(
+        self, last: int, pending: dict[int, Rows], constant: Tensor | None, own: Callable[[int, Rows], Lines | None]
+    ) -> Tensor:
+        """The rows pulled from node `last` and those before it to the input, and bounded there."""
+        for index in range(last, 0, -1):
+            here = pending.pop(index, None)
+            if here is None:
                 continue
-            pulled, offset = linear(rows)
+            here = self._shaped(index, here)
+            lines = own(index, here) or self.lines[index]
+            assert lines is not None
+            pulled, offset = lines.through(here)
             if offset is not None:
                 constant = offset if constant is None else constant + offset
             for source, part in zip(self.graph.nodes[index].inputs, pulled, strict=True):
-                pending[source] = pending[source] + part if source in pending else part
-        best = self.region.concretize(pending[0]) if 0 in pending else coefficients.new_zeros(coefficients.shape[:2])
+                pending[source] = self._sum(source, pending.get(source), part)
+        best = self._concretize(pending[0]) if 0 in pending else self.bounds[0].lower.new_zeros((1, 1))
         return best if constant is None else best + constant
 
-    def output_lower(self, matrix: Float[Tensor, "spec batch outputs"]) -> Float[Tensor, "spec batch"]:
+    def output_lower(
+        self, matrix: Float[Tensor, "spec batch outputs"], memory: float = schedule.MEMORY
+    ) -> Float[Tensor, "spec batch"]:
         """A lower bound of C y for the network's flattened output y, in chunks of rows, never below interval's."""
         last = len(self.graph.nodes) - 1
-        batch = matrix.shape[1]
         shaped = matrix.reshape(*matrix.shape[:2], *self.graph.output_shape)
-        per_row = batch * schedule.widest(self.graph, last)
-        parts = [self.lower(last, shaped[part]) for part in schedule.chunks(matrix.shape[0], per_row)]
+        per_row = matrix.shape[1] * schedule.widest(self.graph, last)
+        chunks = schedule.slices(matrix.shape[0], per_row, matrix.dtype, memory)
+        parts = [self.lower(last, shaped[part]) for part in chunks]
         return torch.maximum(torch.cat(parts), output_lower(self.graph, self.bounds, matrix))
 
+    def _shaped(self, index: int, rows: Rows) -> Rows:
+        """Windows made dense where the op has no rule for them, or where the node is hardly larger."""
+        if not isinstance(rows, Windowed) or schedule.windowed(self.graph, index, rows.window):
+            return rows
+        return rows.dense(self.graph.nodes[index].shape)
 
-def crown(graph: Graph, region: Region) -> Relaxed:
+    def _sum(self, node: int, first: Rows | None, second: Rows) -> Rows:
+        if first is None:
+            return second
+        if isinstance(first, Windowed) and isinstance(second, Windowed):
+            return first.plus(second)
+        shape = self.graph.nodes[node].shape
+        return _dense(first, shape) + _dense(second, shape)
+
+    def _concretize(self, rows: Rows) -> Tensor:
+        box = self.region.box
+        if not isinstance(rows, Windowed) or not self.region.is_box:
+            return self.region.concretize(_dense(rows, self.graph.input_shape))
+        middle, radius = rows.look(torch.cat([(box.lower + box.upper) / 2, (box.upper - box.lower) / 2], 1)).chunk(2, 2)
+        return (rows.values * middle - rows.values.abs() * radius).flatten(2).sum(2)
+
+
+def _dense(rows: Rows, shape: tuple[int, ...]) -> Tensor:
+    return rows.dense(shape) if isinstance(rows, Windowed) else rows
+
+
+@dataclass(frozen=True, eq=False)
+class Edge:
+    """One input of one node: node `source`, read by node `reader` at `position`."""
+
+    reader: int
+    position: int
+    source: int
+
+
+Tighten = Callable[[Relaxed, Edge, Tensor], None]
+"""Tightens relaxed.bounds[source] where the reader's lines can gain; the sign of the source somewhere in the region."""
+
+
+def relax(graph: Graph, region: Region, tighten: Tighten | None) -> Relaxed:
+    """Linear bounds of every op, front to back; `tighten` sees every edge to a node that IBP may not bound exactly.
+
+    Raises: InvalidBounds.
+    """
+    relaxed = Relaxed(graph, region, [region.box], [None])
+    values = [(region.box.lower + region.box.upper) / 2]
+    aligned, exact = [region.is_box], [True]
+    for index, node in enumerate(graph.nodes[1:], start=1):
+        assert node.op is not None
+        for position, source in enumerate(node.inputs):
+            if tighten is not None and not exact[source]:
+                tighten(relaxed, Edge(index, position, source), values[source])
+        relaxed.lines.append(Lines(node.op, [relaxed.bounds[i] for i in node.inputs]))
+        relaxed.bounds.append(step(graph, index, relaxed.bounds))
+        values.append(node.op.forward(*(values[i] for i in node.inputs)))
+        alone = len(node.inputs) == 1 and aligned[node.inputs[0]]
+        aligned.append(alone and node.op.separable)
+        exact.append(alone and node.op.affine)
+    require_valid(graph, relaxed.bounds)
+    return relaxed
+
+
+def crown(graph: Graph, region: Region, memory: float = schedule.MEMORY) -> Relaxed:
     """Bounds of every node, by backward passes wherever a relaxation depends on them, intersected with IBP.
 
     Only coordinates whose bound matters (for a ReLU: the unstable ones) get a pass.   Raises: InvalidBounds.
     Time: sum over nonlinear layers of (unstable neurons) x (cost of one backward row to the input), linear in the
-    batch; memory: schedule.CHUNK_ELEMENTS coefficients a node at once.
+    batch; memory: about `memory` MiB beyond the bounds themselves.   Source: Zhang et al. 2018.
     """
-    bounds: list[Interval] = [region.box]
-    linear: list[Linearization | None] = [None]
-    relaxed = Relaxed(graph, region, bounds, linear)
-    aligned = [region.centre is None]
-    tightened = [True]
-    for index, node in enumerate(graph.nodes[1:], start=1):
-        assert node.op is not None
-        inputs = [bounds[i] for i in node.inputs]
-        for source, mask in zip(node.inputs, node.op.improvable(*inputs), strict=True):
-            if mask is not None and not tightened[source]:
-                bounds[source] = _tightened(relaxed, source, mask)
-                tightened[source] = True
-        inputs = [bounds[i] for i in node.inputs]
-        linear.append(node.op.linearize(inputs))
-        bounds.append(step(graph, index, bounds))
-        alone = len(node.inputs) == 1 and aligned[node.inputs[0]]
-        aligned.append(alone and node.op.separable)
-        tightened.append(alone and node.op.affine)
-    require_valid(graph, bounds)
-    return relaxed
+    return relax(graph, region, lambda relaxed, edge, value: by_rows(relaxed, edge, value, memory))
 
 
-def interval_relaxed(graph: Graph, region: Region, bounds: Sequence[Interval]) -> Relaxed:
-    """CROWN-IBP: linear bounds of every op over given (interval) bounds; no intermediate backward pass."""
-    linear: list[Linearization | None] = [None]
-    for node in graph.nodes[1:]:
-        assert node.op is not None
-        linear.append(node.op.linearize([bounds[i] for i in node.inputs]))
-    return Relaxed(graph, region, bounds, linear)
+def crown_ibp(graph: Graph, region: Region) -> Relaxed:
+    """CROWN-IBP: linear bounds of every op over interval bounds; no intermediate backward pass.
+
+    Source: Zhang et al. 2020.   Time: two forward passes, then one backward pass for the rows asked for.
+    """
+    return relax(graph, region, None)
 
 
-def _tightened(relaxed: Relaxed, node: int, mask: Tensor) -> Interval:
-    """Bounds of `node` with a backward pass for the coordinates where mask [batch, *node] holds in some entry."""
-    interval = relaxed.bounds[node]
-    rows = schedule.chosen(mask)
-    if rows.index.shape[0] == 0:
-        return interval
-    shape, dtype = relaxed.graph.nodes[node].shape, interval.lower.dtype
-    per_row = 2 * mask.shape[0] * schedule.widest(relaxed.graph, node)
-    for part in schedule.chunks(rows.index.shape[0], per_row):
-        some = rows.part(part)
-        unit = some.coefficients(shape, dtype)
-        both = relaxed.lower(node, torch.cat([unit, -unit]))
-        lower, upper = both.chunk(2)
-        interval = some.tighten(interval, lower, -upper)
-    return interval
+def by_rows(relaxed: Relaxed, edge: Edge, value: Tensor, memory: float) -> None:
+    """Tightens by a backward pass for every coordinate that its reader gains from.
+
+    The bound on the other side of zero from `value` comes first: it settles a neuron that is stable, and only those
+    left open need their second bound. Few rows take both at once.
+    """
+    source, bounds = edge.source, relaxed.bounds
+    side = torch.where(value > 0, 1, -1).to(value.dtype)
+    for number, sign in enumerate((side, -side)):
+        plan = schedule.Plan.of(relaxed.graph, source, relaxed.improvable(edge), sign)
+        both = number == 0 and plan.small
+        for rows in plan.chunks(memory, both):
+            bounds[source] = rows.tighten(bounds[source], relaxed.lower_of(source, rows))
+        if both:
+            break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,50 +11,155 @@ from torch import Tensor
 
 from provenn.verifier.graph import Graph
 from provenn.verifier.interval import Interval
+from provenn.verifier.ops.window import Window, Windowed
 
-CHUNK_ELEMENTS = 1 << 20
-"""Coefficients of the widest node held at once: 4 MiB of float32."""
+MEMORY = 32.0
+"""MiB that the coefficients of one pass may take, by default: it fills a processor and fits its cache."""
+
+LIVE = 8
+"""Tensors of the widest node's size that a pass holds at once."""
+
+WORTHWHILE_ELEMENTS = 1 << 18
+"""Coefficients of the widest node that a chunk should have before entries with fewer rows start another one."""
+
+PADDING = 0.75
+"""Entries of a batch share a chunk while they have at least this share of its most rows."""
+
+SMALL_ELEMENTS = 1 << 15
+"""Coefficients of the widest node below which a pass costs its calls, not its arithmetic (measured)."""
+
+ROUNDING = 2.0**12
+"""Ends of an interval may cross by this many units in the last place of the node's largest value: roundings."""
 
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """The chosen coordinates of one node: index [rows, batch], and which of them are chosen (the rest is padding)."""
+    """Bounds of chosen coordinates of one node, for some entries of the batch: one chunk of work.
 
+    entries [some]: which of the batch, None for all; index [rows, some]: coordinates; sign [rows, some]: 1 for the
+    lower bound, -1 for the upper one; chosen [rows, some]: which of them are meant (the rest is padding); windows:
+    whether to hold the coefficients as windows.
+    """
+
+    entries: Tensor | None
     index: Tensor
+    sign: Tensor
     chosen: Tensor
+    windows: bool
 
-    def part(self, some: slice) -> Rows:
-        """A chunk of the rows."""
-        return Rows(self.index[some], self.chosen[some])
+    def coefficients(self, shape: tuple[int, ...]) -> Tensor | Windowed:
+        """Signed unit rows over the node: [rows, some, *shape], or their windows, which are single cells."""
+        if not self.windows:
+            return self._units(self.index, torch.Size(shape).numel()).reshape(*self.index.shape, *shape)
+        cells = torch.Size(shape[1:]).numel()
+        values = self._units(self.index // cells, shape[0]).reshape(*self.index.shape, -1, *(1,) * len(shape[1:]))
+        return Windowed(Window.cell(shape[1:]), self.index % cells, values, inside=True)
 
-    def coefficients(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        """One unit row a chosen coordinate: [rows, batch, *shape]."""
-        rows, batch = self.index.shape
-        size = torch.Size(shape).numel()
-        unit = torch.zeros((rows, batch, size), dtype=dtype, device=self.index.device)
-        return unit.scatter_(2, self.index.unsqueeze(-1), 1.0).reshape(rows, batch, *shape)
+    def tighten(self, interval: Interval, lower: Tensor) -> Interval:
+        """An interval of the whole batch, intersected with lower bounds of the signed rows: [rows, some].
 
-    def tighten(self, interval: Interval, lower: Tensor, upper: Tensor) -> Interval:
-        """`interval` intersected, at the chosen coordinates, with bounds [rows, batch]."""
-        low, high = interval.lower.flatten(1), interval.upper.flatten(1)
-        lower = lower.masked_fill(~self.chosen, -torch.inf)
-        upper = upper.masked_fill(~self.chosen, torch.inf)
-        low = low.scatter_reduce(1, self.index.T, lower.T, "amax")
-        high = high.scatter_reduce(1, self.index.T, upper.T, "amin")
-        return Interval(low.reshape_as(interval.lower), high.reshape_as(interval.upper))
+        Where both sides are computed from the same value, roundings may cross them: such ends change places. Ends that
+        are crossed by more than roundings stay so, for the caller to see.
+        """
+        low, high = (x.flatten(1) if self.entries is None else x.flatten(1)[self.entries] for x in _sides(interval))
+        up = self.sign > 0
+        below = lower.masked_fill(~(self.chosen & up), -torch.inf)
+        above = (-lower).masked_fill(~(self.chosen & ~up), torch.inf)
+        rounding = ROUNDING * torch.finfo(low.dtype).eps * torch.maximum(-low, high).amax(1, keepdim=True)
+        low = low.scatter_reduce(1, self.index.T, below.T, "amax")
+        high = high.scatter_reduce(1, self.index.T, above.T, "amin")
+        low, high = low.minimum(high.maximum(low - rounding)), high.maximum(low.minimum(high + rounding))
+        return Interval(self._back(low, interval.lower), self._back(high, interval.upper))
+
+    def among(self, mask: Tensor) -> Tensor:
+        """The rows that mask [batch, *node] holds for, in some of the entries: [rows] of bool."""
+        flat = mask.flatten(1) if self.entries is None else mask.flatten(1)[self.entries]
+        return (flat.T.gather(0, self.index) & self.chosen).any(1)
+
+    def _back(self, part: Tensor, whole: Tensor) -> Tensor:
+        if self.entries is None:
+            return part.reshape_as(whole)
+        return whole.index_copy(0, self.entries, part.reshape(-1, *whole.shape[1:]))
+
+    def _units(self, index: Tensor, size: int) -> Tensor:
+        """One-hot rows times their signs: [rows, some, size]."""
+        return self.sign.new_zeros((*index.shape, size)).scatter(2, index.unsqueeze(-1), self.sign.unsqueeze(-1))
 
 
-def chosen(mask: Tensor) -> Rows:
-    """The coordinates where mask [batch, *node] holds, batch entries padded to the largest count."""
-    flat = mask.flatten(1)
-    count = int(flat.sum(1).max())
-    ordered = torch.sort(flat.to(torch.uint8), dim=1, descending=True, stable=True)
-    return Rows(ordered.indices[:, :count].T.contiguous(), ordered.values[:, :count].T.bool())
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """The coordinates of one node that need a pass, to be cut into chunks.
+
+    mask [batch, *node]: which; sign [batch, *node]: the side each one needs first; elements: coefficients of a row
+    over the widest node before it.
+    """
+
+    mask: Tensor
+    sign: Tensor
+    counts: list[int]
+    elements: int
+    windows: bool
+
+    @classmethod
+    def of(cls, graph: Graph, node: int, mask: Tensor, sign: Tensor) -> Plan:
+        """A plan for one node."""
+        return cls(mask, sign, mask.flatten(1).sum(1).tolist(), *row_elements(graph, node))
+
+    @property
+    def small(self) -> bool:
+        """Whether a pass over everything costs less than starting another one."""
+        return sum(self.counts) * self.elements <= SMALL_ELEMENTS
+
+    def chunks(self, memory: float, both: bool, copies: float = 1.0) -> Iterator[Rows]:
+        """Chunks of at most `memory` MiB (at least one row each); both: each row and then the same of the other side.
+
+        Entries of the batch with about as many rows go together, since all are padded to the largest count.
+        copies: how many times the memory of a plain pass theirs takes.
+        """
+        most = memory * 2**20 / (LIVE * copies * self.elements * self.sign.dtype.itemsize)
+        order = sorted(range(len(self.counts)), key=lambda entry: -self.counts[entry])
+        start = 0
+        while start < len(order) and (count := self.counts[order[start]]) > 0:
+            sides = 2 if both else 1
+            end = min(start + max(1, int(most / (sides * count))), len(order))
+            end = self._alike(order, start, end)
+            entries = None if end - start == len(order) else torch.tensor(order[start:end], device=self.mask.device)
+            size = max(1, int(most / (sides * (end - start))))
+            for first in range(0, count, size):
+                yield self._rows(entries, slice(first, min(first + size, count)), both)
+            start = end
+
+    def _alike(self, order: list[int], start: int, end: int) -> int:
+        """Where the entries end that have nearly as many rows as the first, or that are few."""
+        least = PADDING * self.counts[order[start]]
+        cut = bisect_left(order, True, start, end, key=lambda entry: self.counts[entry] < least)
+        worthwhile = start + WORTHWHILE_ELEMENTS // (self.counts[order[start]] * self.elements)
+        return max(cut, min(worthwhile, end), start + 1)
+
+    def _rows(self, entries: Tensor | None, some: slice, both: bool) -> Rows:
+        flat, sign = self.mask.flatten(1), self.sign.flatten(1)
+        if entries is not None:
+            flat, sign = flat[entries], sign[entries]
+        ordered = torch.sort(flat.to(torch.uint8), dim=1, descending=True, stable=True)
+        index = ordered.indices[:, some].T.contiguous()
+        chosen, sign = ordered.values[:, some].T.bool(), sign.T.gather(0, index)
+        if both:
+            index, chosen = index.repeat_interleave(2, 0), chosen.repeat_interleave(2, 0)
+            sign = torch.stack([sign, -sign], 1).flatten(0, 1)
+        return Rows(entries, index, sign, chosen, self.windows)
 
 
-def chunks(total: int, per_row: int) -> Iterator[slice]:
-    """Slices of range(total) whose rows hold at most CHUNK_ELEMENTS numbers together (at least one row each)."""
-    size = max(1, CHUNK_ELEMENTS // max(per_row, 1))
+def _sides(interval: Interval) -> tuple[Tensor, Tensor]:
+    return interval.lower, interval.upper
+
+
+def slices(total: int, per_row: int, dtype: torch.dtype, memory: float) -> Iterator[slice]:
+    """Slices of range(total) whose passes take at most `memory` MiB, at least one row each.
+
+    per_row: coefficients of a row over the widest node.
+    """
+    most = memory * 2**20 / (LIVE * dtype.itemsize)
+    size = max(1, int(most / max(per_row, 1)))
     for start in range(0, total, size):
         yield slice(start, min(start + size, total))
 
@@ -61,3 +167,39 @@ def chunks(total: int, per_row: int) -> Iterator[slice]:
 def widest(graph: Graph, last: int) -> int:
     """The largest number of coordinates of a node up to index `last`."""
     return max(torch.Size(node.shape).numel() for node in graph.nodes[: last + 1])
+
+
+def windowed(graph: Graph, index: int, window: Window) -> bool:
+    """Whether rows over a window of node `index` should stay windows: its op has a rule, and the node is far larger."""
+    node = graph.nodes[index]
+    if node.op is None:
+        return True
+    cells = torch.Size(node.shape[1:]).numel()
+    return 2 * torch.Size(window.extent).numel() <= cells and node.op.reach(window, shapes(graph, index)) is not None
+
+
+def shapes(graph: Graph, index: int) -> list[tuple[int, ...]]:
+    """The shapes of a node's inputs."""
+    return [graph.nodes[i].shape for i in graph.nodes[index].inputs]
+
+
+def row_elements(graph: Graph, node: int) -> tuple[int, bool]:
+    """The most coefficients that a unit row of `node` has over an earlier node, and whether windows help."""
+    shape = graph.nodes[node].shape
+    if len(shape) < 2 or not windowed(graph, node, Window.cell(shape[1:])):
+        return widest(graph, node), False
+    reached: dict[int, Window | None] = {node: Window.cell(shape[1:])}
+    most = 0
+    for index in range(node, -1, -1):
+        if index not in reached:
+            continue
+        window, here = reached.pop(index), graph.nodes[index]
+        keep = window is not None and windowed(graph, index, window)
+        size = torch.Size(here.shape).numel()
+        most = max(most, here.shape[0] * torch.Size(window.extent).numel() if window is not None and keep else size)
+        sources = here.op.reach(window, shapes(graph, index)) if here.op and window is not None and keep else None
+        for position, source in enumerate(here.inputs):
+            part = sources[position] if sources else None
+            other = reached.get(source, part)
+            reached[source] = part.union(other) if part is not None and other is not None else None
+    return most, True

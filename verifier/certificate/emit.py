@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from provenn.verifier.certificate.payload import write_payload
+from provenn.verifier.certificate.slopes import CaseSlopes, NeuronBound, Slopes
 from provenn.verifier.check.claims import MANIFEST, read_cases, row_margins, slopes_of
 from provenn.verifier.check.manifest import FORMAT, sealed
 from provenn.verifier.check.network import Affine, Elementwise, MaxPool, Network
@@ -29,7 +30,12 @@ PAYLOAD = "payload.safetensors"
 RELATIVE, ABSOLUTE = 2.0**-22, 2.0**-30
 """How much a claimed bound is loosened: relative to itself, and to the largest bound of its step."""
 
-METHODS = {"ibp": ("interval",), "crown": ("crown", "interval")}
+WORTHWHILE = 2.0**-10
+"""How much of its width a neuron's interval must gain for a claim of its own."""
+
+Single = NDArray[np.float32]
+
+METHODS = {"ibp": ("interval",), "crown": ("crown", "interval"), "alpha-crown": ("crown", "interval")}
 """Method of the search -> methods of its claims, the first one preferred."""
 
 
@@ -39,11 +45,27 @@ class _Draft:
 
     claims: list[dict[str, Any]] = field(default_factory=list)
     tensors: dict[str, NDArray[Any]] = field(default_factory=dict)
+    stored: dict[tuple[str, bytes], str] = field(default_factory=dict)
 
     def add(self, **content: Any) -> int:
         """Appends a claim and gives it the next id."""
         self.claims.append({"id": len(self.claims), **content})
         return len(self.claims) - 1
+
+    def store(self, slopes: Slopes) -> dict[str, str]:
+        """Names of payload entries that hold the slopes, by step; equal ones are stored once."""
+        names = {}
+        for step, values in slopes.items():
+            array = np.asarray(values)
+            name = self.stored.setdefault((array.dtype.str, array.tobytes()), f"slopes.{len(self.stored)}")
+            self.tensors[name], names[step] = array, name
+        return names
+
+    def used(self) -> dict[str, NDArray[Any]]:
+        """The payload: what some claim names."""
+        claims = self.claims
+        names = {n for c in claims for n in (c.get("lower"), c.get("upper"), *c.get("slopes", {}).values())}
+        return {name: tensor for name, tensor in self.tensors.items() if name in names}
 
 
 def emit(
@@ -51,10 +73,9 @@ def emit(
     specification: Specification,
     method: str,
     produced_by: Mapping[str, str],
-    slopes: Mapping[str, NDArray[Any]] | None = None,
+    slopes: Sequence[CaseSlopes] = (),
 ) -> dict[str, bytes]:
-    """The bundle's files. method: "ibp" or "crown"; slopes: ReLU step -> lower slopes [n] for the crown claims, uint8
-    (value / 255) or floats in [0, 1].
+    """The bundle's files. method: "ibp", "crown" or "alpha-crown"; slopes: for the latter, those of every case.
 
     Raises: CertificateRejected if a clause cannot be proved this way; ValueError for an unknown method.
     """
@@ -63,17 +84,14 @@ def emit(
     text = specification.text
     text = gzip.decompress(text) if text[:2] == b"\x1f\x8b" else text
     draft = _Draft()
-    stored = {name: f"slopes.{i}" for i, name in enumerate(slopes or {})} if method == "crown" else {}
-    draft.tensors |= {stored[name]: np.asarray(values) for name, values in (slopes or {}).items() if stored}
-    chosen = slopes_of(network, stored, draft.tensors)
     with np.errstate(all="ignore"):
         for number, case in enumerate(read_cases(text, specification.form, network)):
             bounds = Bounds(network, *case.region())
-            bounds.choose(chosen)
-            uses = _intervals(draft, bounds, number, method, stored)
-            _margins(draft, bounds, (number, case), method, (uses, stored))
+            own = slopes[number] if slopes else CaseSlopes()
+            uses = _intervals(draft, bounds, number, method, own)
+            _margins(draft, bounds, (number, case), method, (uses, own))
     name = f"specification.{specification.form}"
-    payload = write_payload(draft.tensors)
+    payload = write_payload(draft.used())
     content = {
         "format": FORMAT,
         "semantics": "real",
@@ -88,22 +106,55 @@ def emit(
     return {MANIFEST: sealed(content), name: text, PAYLOAD: payload}
 
 
-def _intervals(draft: _Draft, bounds: Bounds, number: int, method: str, stored: Mapping[str, str]) -> list[int]:
-    """One interval claim for every step that a nonlinear one reads: their ids."""
+def _intervals(draft: _Draft, bounds: Bounds, number: int, method: str, own: CaseSlopes) -> list[int]:
+    """One interval claim for every step that a nonlinear one reads, more for neurons with slopes of their own."""
     uses: list[int] = []
+    shared = draft.store(own.shared) if method != "ibp" else {}
     for node, index in bounds.network.bounded.items():
+        bounds.choose(slopes_of(bounds.network, shared, draft.tensors))
         box = bounds.box(index)
-        by_rows = method == "crown" and _improvable(bounds, index)
+        by_rows = method != "ibp" and _improvable(bounds, index)
         if by_rows:
             box = _improved(bounds, index, box)
-        lower, upper = loosened(box)
-        name = f"c{number}.{len(uses)}"
-        draft.tensors |= {f"{name}.lower": lower, f"{name}.upper": upper}
-        claim: dict[str, Any] = {"kind": "interval", "case": number, "node": node, "uses": list(uses)}
-        claim |= {"method": "crown" if by_rows else "interval", "lower": f"{name}.lower", "upper": f"{name}.upper"}
-        uses.append(draft.add(**claim, **({"slopes": dict(stored)} if by_rows and stored else {})))
-        bounds.accept(index, Box(lower.astype(np.float64), upper.astype(np.float64)))
+        claim: dict[str, Any] = {"kind": "interval", "case": number, "node": node}
+        claim |= {"method": "crown" if by_rows else "interval", "slopes": shared if by_rows else {}}
+        _claim_box(draft, bounds, claim, uses, loosened(box))
+        readers = [s.name for s in bounds.network.steps if isinstance(s, Elementwise) and s.sources[0] == index]
+        for neuron in (n for reader in readers for n in own.neurons.get(reader, ()) if by_rows):
+            _claim_neuron(draft, bounds, claim, uses, neuron)
     return uses
+
+
+def _claim_box(
+    draft: _Draft, bounds: Bounds, claim: Mapping[str, Any], uses: list[int], claimed: tuple[Single, Single]
+) -> None:
+    """Adds an interval claim, whose bounds count as proved from then on."""
+    name = f"c{claim['case']}.{len(uses)}"
+    draft.tensors |= {f"{name}.lower": claimed[0], f"{name}.upper": claimed[1]}
+    content = {k: v for k, v in claim.items() if v != {}}
+    uses.append(draft.add(**content, uses=list(uses), lower=f"{name}.lower", upper=f"{name}.upper"))
+    index = bounds.network.bounded[claim["node"]]
+    bounds.accept(index, Box(claimed[0].astype(np.float64), claimed[1].astype(np.float64)))
+
+
+def _claim_neuron(
+    draft: _Draft, bounds: Bounds, claim: Mapping[str, Any], uses: list[int], wanted: NeuronBound
+) -> None:
+    """Adds a claim for one bound of one open neuron where its own slopes make it tighter."""
+    index, j, sign = bounds.network.bounded[claim["node"]], wanted.neuron, wanted.sign
+    box = bounds.box(index)
+    if not box.lower[j] < 0 < box.upper[j]:
+        return
+    stored = draft.store(wanted.slopes)
+    bounds.choose(slopes_of(bounds.network, stored, draft.tensors))
+    proved = sign * bounds.neuron_bounds(index, np.array([j]), sign)
+    sides = [single.copy() for single in (box.lower.astype(np.float32), box.upper.astype(np.float32))]
+    side = 0 if sign > 0 else 1
+    claimed = loosened(Box(proved, proved))[side][0]
+    if not sign * (claimed - sides[side][j]) > WORTHWHILE * (box.upper[j] - box.lower[j]):
+        return
+    sides[side][j] = claimed
+    _claim_box(draft, bounds, {**claim, "slopes": stored}, uses, (sides[0], sides[1]))
 
 
 def _improvable(bounds: Bounds, index: int) -> bool:
@@ -139,17 +190,22 @@ def _matters(network: Network, index: int, box: Box) -> NDArray[np.bool_]:
 
 
 def _margins(
-    draft: _Draft, bounds: Bounds, case: tuple[int, Case], method: str, shared: tuple[list[int], Mapping[str, str]]
+    draft: _Draft, bounds: Bounds, case: tuple[int, Case], method: str, shared: tuple[list[int], CaseSlopes]
 ) -> None:
     """One margin claim a clause: its best row, by the best method.   Raises: CertificateRejected if none is above 0."""
-    number, clauses = case[0], case[1].clauses
+    (number, (uses, own)), clauses = (case[0], shared), case[1].clauses
     keys = [(k, i) for k, clause in enumerate(clauses) for i in range(len(clause.bound))]
-    rows = [(clauses[k].matrix[i], clauses[k].bound[i]) for k, i in keys]
     best: dict[int, tuple[Fraction, int, str]] = {}
     for way in METHODS[method]:
-        for (k, i), margin in zip(keys, row_margins(bounds, rows, way), strict=True):
-            if margin is not None and (k not in best or margin > best[k][0]):
-                best[k] = (margin, i, way)
+        alone = [key for key in keys if way == "crown" and key in own.rows]
+        together = [key for key in keys if key not in alone]
+        for some in [together, *([key] for key in alone)]:
+            slopes = own.rows[some[0]] if some and some[0] in alone else own.shared
+            bounds.choose(slopes_of(bounds.network, draft.store(slopes), draft.tensors))
+            rows = [(clauses[k].matrix[i], clauses[k].bound[i]) for k, i in some]
+            for (k, i), margin in zip(some, row_margins(bounds, rows, way), strict=True):
+                if margin is not None and (k not in best or margin > best[k][0]):
+                    best[k] = (margin, i, way)
         if len(best) == len(clauses) and min(margin for margin, _, _ in best.values()) > 0:
             break
     for k in range(len(clauses)):
@@ -158,9 +214,9 @@ def _margins(
             raise CertificateRejected(
                 "claims", f"clause {k} of case {number}: margin {float(margin):.6g} is not above 0"
             )
-        content = {"kind": "margin", "case": number, "clause": k, "row": row, "method": way, "uses": list(shared[0])}
-        extra = {"slopes": dict(shared[1])} if way == "crown" and shared[1] else {}
-        draft.add(**content, above=(0.0).hex(), **extra)
+        content = {"kind": "margin", "case": number, "clause": k, "row": row, "method": way, "uses": list(uses)}
+        stored = draft.store(own.rows.get((k, row), own.shared)) if way == "crown" else {}
+        draft.add(**content, above=(0.0).hex(), **({"slopes": stored} if stored else {}))
 
 
 def loosened(box: Box) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from provenn.verifier.interval import Interval
-from provenn.verifier.ops.base import Affine, Shape
+from provenn.verifier.ops.base import Affine, Shape, WindowLinearization
 from provenn.verifier.ops.monotone import Monotone, aligned, require_axes, summed_to
+from provenn.verifier.ops.window import Window, Windowed
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,14 @@ class Add(Monotone):
     def adjoint(self, coefficients: Tensor, shapes: Sequence[Shape]) -> tuple[Tensor, ...]:
         """A for every input, summed over what was repeated."""
         return tuple(summed_to(coefficients, shape) for shape in shapes)
+
+    def reach(self, window: Window, shapes: Sequence[Shape]) -> tuple[Window, ...] | None:
+        """The same window of every input, where none is repeated."""
+        return (window,) * len(shapes) if len(set(shapes)) == 1 else None
+
+    def linearize_window(self, inputs: Sequence[Interval], parameters: Tensor | None = None) -> WindowLinearization:
+        """The rows themselves, for every input."""
+        return lambda rows: ((rows,) * len(inputs), None)
 
 
 @dataclass(frozen=True)
@@ -65,7 +74,7 @@ class Scale(Affine):
     weight: Tensor
     bias: Tensor
 
-    onnx = ("Mul", "Div", "Add", "Sub", "Neg", "BatchNormalization")
+    onnx = ("Mul", "Div", "Add", "Sub", "Neg", "BatchNormalization", "Where", "Trilu", "Concat")
     has_offset = True
     separable = True
 
@@ -86,6 +95,26 @@ class Scale(Affine):
     def adjoint(self, coefficients: Tensor, shapes: Sequence[Shape]) -> tuple[Tensor, ...]:
         """A * weight, summed over what was repeated."""
         return (summed_to(coefficients * self.weight, shapes[0]),)
+
+    def reach(self, window: Window, shapes: Sequence[Shape]) -> tuple[Window, ...] | None:
+        """The same window, where the constants are the same at every cell of a channel and enlarge nothing."""
+        channels = shapes[0][0]
+        for constant in (self.weight, self.bias):
+            sizes = (1,) * (len(shapes[0]) - constant.dim()) + tuple(constant.shape)
+            if sizes[0] not in (1, channels) or len(sizes) > len(shapes[0]) or any(n != 1 for n in sizes[1:]):
+                return None
+        return (window,)
+
+    def linearize_window(self, inputs: Sequence[Interval], parameters: Tensor | None = None) -> WindowLinearization:
+        """Every channel times its constant."""
+        size = tuple(inputs[0].lower.shape[2:])
+
+        def pull(rows: Windowed) -> tuple[tuple[Windowed, ...], Tensor | None]:
+            rows = rows.cleared(size)
+            constant = (rows.values * self.bias).flatten(2).sum(2)
+            return (replace(rows, values=rows.values * self.weight),), constant
+
+        return pull
 
     def _aligned(self, x: Tensor) -> Tensor:
         return aligned(x, max(self.weight.dim(), self.bias.dim()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -47,18 +48,38 @@ class LeakyRelu(Elementwise):
         """The unstable neurons: a stable one has its exact line already."""
         return (inputs[0].unstable,)
 
-    def relax(self, lower: Tensor, upper: Tensor) -> Relaxation:
+    def free(self, *inputs: Interval) -> Tensor | None:
+        """The free slope as relu's: 0 stands for `slope`, 1 for 1."""
+        return Relu().free(*inputs)
+
+    def derivative(self, box: Interval) -> Interval:
+        """`slope` left of the kink, 1 right of it, what lies between across it."""
+        left, right = box.upper < 0, box.lower > 0
+        low, high = min(self.slope, 1.0), max(self.slope, 1.0)
+        lower = torch.full_like(box.lower, low).masked_fill(left, self.slope).masked_fill(right, 1.0)
+        upper = torch.full_like(box.upper, high).masked_fill(left, self.slope).masked_fill(right, 1.0)
+        return Interval(lower, upper)
+
+    def relax(self, lower: Tensor, upper: Tensor, parameters: Tensor | None = None) -> Relaxation:
         """The lines of relu, lifted:  leaky(z) = s z + (1 - s) relu(z);  for s > 1 the factor 1 - s swaps them.
 
         Source: as relu's, whose adaptive slope minimises the enclosed area here too.
         """
-        relu = Relu().relax(lower, upper)
-        assert relu.lower_intercept is None
-        line, chord = self._lifted(relu.lower_slope), self._lifted(relu.upper_slope)
-        intercept = (1 - self.slope) * relu.upper_intercept
-        if self.slope <= 1:
-            return Relaxation(line, None, chord, intercept)
-        return Relaxation(chord, intercept, line, torch.zeros_like(intercept))
+        return self.relaxer(lower, upper)(parameters)
+
+    def relaxer(self, lower: Tensor, upper: Tensor) -> Callable[[Tensor | None], Relaxation]:
+        """`relax` over fixed boxes, from relu's."""
+        relu = Relu().relaxer(lower, upper)
+
+        def lines(parameters: Tensor | None) -> Relaxation:
+            relaxed = relu(parameters)
+            line, chord = self._lifted(relaxed.lower_slope), self._lifted(relaxed.upper_slope)
+            intercept = (1 - self.slope) * relaxed.upper_intercept
+            if self.slope <= 1:
+                return Relaxation(line, None, chord, intercept)
+            return Relaxation(chord, intercept, line, torch.zeros_like(line))
+
+        return lines
 
     def _lifted(self, slope: Tensor) -> Tensor:
         """S + (1 - s) slope, exactly 1 where the slope is 1."""

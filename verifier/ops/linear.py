@@ -33,6 +33,10 @@ class Linear(Affine):
         """A -> A W."""
         return (coefficients @ self.weight,)
 
+    def units(self, index: Tensor, sign: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Rows of W and entries of b, signed."""
+        return self.weight[index] * sign.unsqueeze(-1), self.bias[index] * sign
+
     def offset(self, shapes: Sequence[Shape], like: Tensor) -> Tensor:
         """b, repeated over the leading axes of the node."""
         return self.bias.expand(1, *shapes[0][:-1], -1)

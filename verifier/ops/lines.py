@@ -15,3 +15,17 @@ def chord(x: Tensor, fx: Tensor, y: Tensor, fy: Tensor) -> tuple[Tensor, Tensor]
     slope = (fy - fx) / (y - x).clamp(min=torch.finfo(x.dtype).tiny)
     nearer = y.abs() < x.abs()
     return slope, torch.where(nearer, fy - slope * y, fx - slope * x)
+
+
+def together(choices: Tensor) -> Tensor:
+    """One choice for each of k lines, [k, batch, *node], as free parameters [1, batch, k channels, *size].
+
+    The lines share the axis of channels because rows over windows look parameters up as they look up a node.
+    """
+    shape = choices.shape[2:] or (1,)
+    return choices.transpose(0, 1).reshape(1, choices.shape[1], choices.shape[0] * shape[0], *shape[1:])
+
+
+def apart(parameters: Tensor, lower: Tensor, count: int) -> Tensor:
+    """`together` undone for every row: [spec, batch, k channels, *size] -> [k, spec, batch, *node]."""
+    return parameters.reshape(*parameters.shape[:2], count, *lower.shape[1:]).movedim(2, 0)

@@ -11,26 +11,13 @@ from torch import Tensor
 from provenn.verifier.interval import Interval
 from provenn.verifier.ops.base import Linearization, Op, Shape
 from provenn.verifier.ops.conv import padded
-from provenn.verifier.ops.lines import chord
+from provenn.verifier.ops.maximum import Largest
 from provenn.verifier.ops.pool import Axis, axes_of
+from provenn.verifier.ops.pull import weighed
 
 _MAXIMUM = (torch.nn.functional.max_pool1d, torch.nn.functional.max_pool2d, torch.nn.functional.max_pool3d)
 
 Ints = tuple[int, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Lines:
-    """x[lowest] <= max over the window <= slope x[highest] + intercept, for every window: [batch, channels, windows].
-
-    lowest, highest: positions of cells in the flattened input; undecided: where the upper line is not exact.
-    """
-
-    lowest: Tensor
-    highest: Tensor
-    slope: Tensor
-    intercept: Tensor
-    undecided: Tensor
 
 
 @dataclass(frozen=True)
@@ -59,35 +46,45 @@ class MaxPool(Op):
         """The maxima of the lower and of the upper bounds: exact."""
         return Interval(self.forward(inputs[0].lower), self.forward(inputs[0].upper))
 
+    def free(self, *inputs: Interval) -> Tensor | None:
+        """The weights of each window's cells in the lower line: all on one."""
+        cells = self._cells(inputs[0].lower)
+        return None if cells.shape[1] == 1 else Largest.of(*_bounds(inputs[0], cells)).start(cells.shape[1])
+
     def improvable(self, *inputs: Interval) -> tuple[Tensor | None, ...]:
         """The cells that can win a window that no cell wins for certain."""
-        lower, upper = inputs[0].lower.flatten(2), inputs[0].upper.flatten(2)
+        lower = inputs[0].lower.flatten(2)
         cells = self._cells(inputs[0].lower)
-        lines = self._lines(inputs[0], cells)
-        best = lower.gather(2, lines.lowest).unsqueeze(-1)
-        rivals = lines.undecided.unsqueeze(-1) & (_windows(upper, cells) > best)
+        rivals = Largest.of(*_bounds(inputs[0], cells)).rivals(*_bounds(inputs[0], cells))
         places = cells.expand(*lower.shape[:2], -1, -1).flatten(2)
         hits = lower.new_zeros((*lower.shape[:2], lower.shape[2] + 1))
         hits = hits.scatter_add(2, places, rivals.flatten(2).to(lower.dtype))[..., :-1]
         return ((hits > 0).reshape(inputs[0].lower.shape),)
 
-    def linearize(self, inputs: Sequence[Interval]) -> Linearization:
-        """Lower line: the cell with the largest lower bound. Upper line: the chord of max(x_k, m), as for a ReLU.
+    def linearize(self, inputs: Sequence[Interval], parameters: Tensor | None = None) -> Linearization:
+        """Lower line: a convex combination of the window's cells, by default the one with the largest lower bound.
 
-        k is the cell with the largest upper bound and m the largest upper bound of the others, so the maximum is at
-        most max(x_k, m). Where l_k >= m the line is x_k itself, exactly; it never exceeds the constant max of u.
+        Upper line: the chord of max(x_k, m), as for a ReLU (see `Largest`).
         """
-        shape = inputs[0].lower.shape
-        lines = self._lines(inputs[0], self._cells(inputs[0].lower))
+        shape, cells = inputs[0].lower.shape, self._cells(inputs[0].lower)
+        lines = Largest.of(*_bounds(inputs[0], cells))
+        places = cells.expand(*shape[:2], -1, -1)
+        top = places.gather(3, lines.top.unsqueeze(-1)).squeeze(3)
+        present = (cells < shape[2:].numel()).to(lines.slope.dtype)
+        if parameters is None:
+            places = places.gather(3, lines.best.unsqueeze(-1))
 
         def pull(coefficients: Tensor) -> tuple[tuple[Tensor, ...], Tensor | None]:
             rows = coefficients.flatten(3)
-            negative = rows.clamp(max=0)
+            positive, negative = rows.clamp(min=0).unsqueeze(-1), rows.clamp(max=0)
+            # Parameters change between calls.
+            share = 1.0 if parameters is None else lines.below(cells.shape[1], parameters, present)
+            below = (positive * share).flatten(3)
             # Windows overlap: a cell collects what every window that selected it sends back.
-            pulled = rows.new_zeros((*rows.shape[:3], shape[2:].numel()))
-            pulled.scatter_add_(3, lines.lowest.expand(rows.shape), rows.clamp(min=0))
-            pulled.scatter_add_(3, lines.highest.expand(rows.shape), negative * lines.slope)
-            constant = torch.einsum("sbcn,bcn->sb", negative, lines.intercept)
+            pulled = rows.new_zeros((*rows.shape[:3], shape[2:].numel() + 1))
+            pulled = pulled.scatter_add(3, places.flatten(2).expand(below.shape), below)
+            pulled = pulled.scatter_add(3, top.expand(rows.shape), negative * lines.slope)[..., :-1]
+            constant = weighed(negative, lines.intercept)
             return (pulled.reshape(rows.shape[0], *shape),), constant
 
         return pull
@@ -112,20 +109,10 @@ class MaxPool(Op):
             place = both.reshape(both.shape[0] * both.shape[1], -1)
         return torch.where(place < 0, size.numel(), place)
 
-    def _lines(self, box: Interval, cells: Tensor) -> Lines:
-        """The two lines of every window over the box."""
-        lower, upper = box.lower.flatten(2), box.upper.flatten(2)
-        if cells.shape[1] == 1:
-            only = cells[:, 0].expand(*lower.shape[:2], -1)
-            ones = torch.ones_like(only, dtype=lower.dtype)
-            return Lines(only, only, ones, torch.zeros_like(ones), torch.zeros_like(only, dtype=torch.bool))
-        candidates = cells.expand(*lower.shape[:2], -1, -1)
-        lowest = candidates.gather(3, _windows(lower, cells).argmax(3, keepdim=True)).squeeze(3)
-        top, which = _windows(upper, cells).topk(2, dim=3)
-        highest = candidates.gather(3, which[..., :1]).squeeze(3)
-        low, high = lower.gather(2, highest), top[..., 0]
-        others = torch.maximum(top[..., 1], low)
-        return Lines(lowest, highest, *chord(low, others, high, high), others > low)
+
+def _bounds(box: Interval, cells: Tensor) -> tuple[Tensor, Tensor]:
+    """Lower and upper bounds of every window's cells."""
+    return _windows(box.lower.flatten(2), cells), _windows(box.upper.flatten(2), cells)
 
 
 def _windows(flat: Tensor, cells: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -25,13 +26,33 @@ class Relu(Elementwise):
         """The unstable neurons: a stable one has its exact line already."""
         return (inputs[0].unstable,)
 
-    def relax(self, lower: Tensor, upper: Tensor) -> Relaxation:
-        """Alpha z <= relu(z) <= u (z - l) / (u - l)  for every z in [l, u], alpha = 1 where u > -l, else 0.
+    def free(self, *inputs: Interval) -> Tensor | None:
+        """The lower slope: 1 where u > -l, else 0."""
+        return (inputs[0].upper > -inputs[0].lower).to(inputs[0].upper.dtype).unsqueeze(0)
+
+    def derivative(self, box: Interval) -> Interval:
+        """0 left of the kink, 1 right of it, [0, 1] across it."""
+        return Interval((box.lower > 0).to(box.lower.dtype), (box.upper >= 0).to(box.upper.dtype))
+
+    def relax(self, lower: Tensor, upper: Tensor, parameters: Tensor | None = None) -> Relaxation:
+        """Alpha z <= relu(z) <= u (z - l) / (u - l)  for every z in [l, u] and any alpha in [0, 1].
 
         Stable neurons get the exact line. The upper slope is rounded to nearest: a search result, not a proof
         (see provenn.verifier.check).   Source: Zhang et al. 2018 (CROWN), eq. 4-5 and the adaptive slope of 5.2.
         """
+        return self.relaxer(lower, upper)(parameters)
+
+    def relaxer(self, lower: Tensor, upper: Tensor) -> Callable[[Tensor | None], Relaxation]:
+        """`relax` over fixed boxes: only the lower slope depends on the parameters."""
         positive, negative = upper.clamp(min=0), lower.clamp(max=0)
         slope = positive / (positive - negative).clamp(min=torch.finfo(upper.dtype).tiny)
         slope = torch.where(lower >= 0, torch.ones_like(slope), slope)
-        return Relaxation((slope > 0.5).to(slope.dtype), None, slope, -slope * negative)
+        intercept = -slope * negative
+        unstable = ((lower < 0) & (upper > 0)).to(slope.dtype)
+        stable = (lower >= 0).to(slope.dtype)
+
+        def lines(parameters: Tensor | None) -> Relaxation:
+            below = (slope > 0.5).to(slope.dtype) if parameters is None else stable + unstable * parameters
+            return Relaxation(below, None, slope, intercept)
+
+        return lines

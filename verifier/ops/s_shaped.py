@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from provenn.verifier.interval import Interval
 from provenn.verifier.ops.base import Elementwise, Relaxation
+from provenn.verifier.ops.lines import apart, together
 
 NEWTON_STEPS = 4
 """After 4 the tangent point is at most 4e-6 of itself right of the root, for any box (a test holds it to that)."""
@@ -23,50 +27,116 @@ class SShaped(Elementwise):
     """phi(z) = a + b tanh(z / width), b > 0: odd about 0 up to a constant, concave for z >= 0."""
 
     width: ClassVar[float]
+    image: ClassVar[tuple[float, float]]
     separable = True
 
     @abstractmethod
-    def derivative(self, z: Tensor) -> Tensor:
+    def slope(self, z: Tensor) -> Tensor:
         """phi'(z), even in z, with a relative error of a few ulp however small it is."""
 
-    def relax(self, lower: Tensor, upper: Tensor) -> Relaxation:
+    def interval(self, *inputs: Interval) -> Interval:
+        """The values at the ends, widened by their rounding."""
+        low, high = self.forward(inputs[0].lower), self.forward(inputs[0].upper)
+        unit = torch.finfo(low.dtype).eps * ULPS / 2
+        return Interval((low - unit * low.abs()).clamp(*self.image), (high + unit * high.abs()).clamp(*self.image))
+
+    def derivative(self, box: Interval) -> Interval:
+        """Phi' falls with |z|: its values at the points of the box nearest to 0 and farthest from it."""
+        nearest = torch.minimum(box.lower.clamp(min=0), box.upper)
+        farthest = torch.maximum(box.lower.abs(), box.upper.abs())
+        unit = ULPS * torch.finfo(box.lower.dtype).eps
+        return Interval(self.slope(farthest) * (1 - unit), self.slope(nearest) * (1 + unit))
+
+    def free(self, *inputs: Interval) -> Tensor | None:
+        """Where the tangent points of the lower and the upper line lie between the first and the last one that will do.
+
+        [1, batch, 2 channels, *size].
+        """
+        return together(_Tangents(self, inputs[0].lower, inputs[0].upper).midpoint())
+
+    def relax(self, lower: Tensor, upper: Tensor, parameters: Tensor | None = None) -> Relaxation:
         """Tangent or chord on either side, intercepts widened by the rounding of their own terms.
 
-        The lower line is the upper line of -phi(-z) over [-u, -l], negated; both are found in one pass.
+        The upper line is the lower line of -phi(-z) over [-u, -l], negated; both are found in one pass. Parameters
+        choose the tangent points, see `free`; the default is the midpoint, or the nearest point that will do.
         Source: Zhang et al. 2018 (CROWN), table 2; the tangent at the midpoint encloses the least area.
         """
-        signs = 1 - 2 * torch.arange(2, dtype=lower.dtype, device=lower.device)
-        mirror = signs.reshape(2, *(1,) * lower.dim())
-        slope, intercept = self._upper_line(torch.stack([lower, -upper]), torch.stack([upper, -lower]), mirror)
-        return Relaxation(slope[1], -intercept[1], slope[0], intercept[0])
+        return self.relaxer(lower, upper)(parameters)
 
-    def _upper_line(self, lower: Tensor, upper: Tensor, mirror: Tensor) -> tuple[Tensor, Tensor]:
-        """(slope, intercept) above psi(z) = mirror phi(mirror z) on [lower, upper].
+    def relaxer(self, lower: Tensor, upper: Tensor) -> Callable[[Tensor | None], Relaxation]:
+        """`relax` over fixed boxes: the range of the tangent points is found once."""
+        tangents = _Tangents(self, lower, upper)
 
-        Tangent at t: above psi where psi is concave, and left of 0 if and only if it is above psi(l); so any t right of
-        the root d of psi(t) + psi'(t) (l - t) = psi(l) will do, and t = max(d, midpoint) encloses the least area.
-        t = u fails that test if and only if d > u, and then the chord is above psi.
-        """
-        first, second = mirror * self.forward(mirror * lower), mirror * self.forward(mirror * upper)
-        middle = torch.minimum(torch.maximum(lower / 2 + upper / 2, lower), upper)
-        root = torch.where(lower < 0, self.width * tangent_point(-lower.clamp(max=0) / self.width), lower)
-        point = torch.maximum(middle, torch.minimum(root, upper))
-        tangent = self.derivative(point)
+        def lines(parameters: Tensor | None) -> Relaxation:
+            if parameters is None:
+                slope, intercept = tangents.lines(tangents.midpoint())
+            else:
+                slope, intercept = tangents.rows().lines(apart(parameters, lower, 2))
+            return Relaxation(slope[0], -intercept[0], slope[1], intercept[1])
+
+        return lines
+
+
+class _Tangents:
+    """Lines above psi(z) = mirror phi(mirror z) on boxes; first the mirrored ones, whose lines are phi's lower ones.
+
+    Tangent at t: above psi where psi is concave, and left of 0 if and only if it is above psi(l); so any t right of
+    the root d of psi(t) + psi'(t) (l - t) = psi(l) will do, and t = max(d, midpoint) encloses the least area.
+    t = u fails that test if and only if d > u, and then the chord is above psi.
+    """
+
+    def __init__(self, op: SShaped, lower: Tensor, upper: Tensor) -> None:
+        self.op = op
+        self.mirror = torch.tensor([-1.0, 1.0], dtype=lower.dtype, device=lower.device).reshape(2, *(1,) * lower.dim())
+        self.lower, self.upper = torch.stack([-upper, lower]), torch.stack([-lower, upper])
+        self.at_lower, at_upper = self.psi(self.lower), self.psi(self.upper)
+        self.largest = torch.maximum(self.lower.abs(), self.upper.abs())
+        self.values = self.at_lower.abs() + at_upper.abs()
+        # The root moves with the box, but the line at it touches psi at l as well: to first order, nothing is lost
+        # by taking it as fixed where gradients are taken.
+        with torch.no_grad():
+            root = self.op.width * tangent_point(-self.lower.clamp(max=0) / self.op.width)
+        self.first = torch.minimum(torch.where(self.lower < 0, root, self.lower), self.upper)
         # By the mean value theorem the chord's slope lies between the extremes of psi', whatever the rounding of
         # a difference quotient over a tiny interval.
-        steepest = self.derivative(torch.minimum(lower.clamp(min=0), upper))
-        last = self.derivative(upper)
-        flattest = torch.minimum(self.derivative(lower), last)
-        quotient = (second - first) / (upper - lower).clamp(min=torch.finfo(lower.dtype).tiny)
-        chord = torch.minimum(torch.maximum(quotient, flattest), steepest)
-        touches = (lower >= 0) | ((upper > 0) & (second + last * (lower - upper) >= first))
-        slope = torch.where(touches, tangent, chord)
-        through = torch.where(touches, point, lower)
-        value = torch.where(touches, mirror * self.forward(mirror * point), first)
-        largest = torch.maximum(lower.abs(), upper.abs())
+        steepest = op.slope(torch.minimum(self.lower.clamp(min=0), self.upper))
+        last = op.slope(self.upper)
+        flattest = torch.minimum(op.slope(self.lower), last)
+        width = self.upper - self.lower
+        thin = width <= torch.finfo(lower.dtype).tiny
+        quotient = torch.where(thin, steepest, (at_upper - self.at_lower) / torch.where(thin, 1.0, width))
+        self.chord = torch.minimum(torch.maximum(quotient, flattest), steepest)
+        touching = at_upper - last * width >= self.at_lower
+        self.touches = (self.lower >= 0) | ((self.upper > 0) & touching)
+
+    def psi(self, z: Tensor) -> Tensor:
+        """The function that is concave right of 0."""
+        return self.mirror * self.op.forward(self.mirror * z)
+
+    def rows(self) -> _Tangents:
+        """The same with an axis for rows of their own tangent points."""
+        other = copy(self)
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                setattr(other, name, value.unsqueeze(1))
+        return other
+
+    def midpoint(self) -> Tensor:
+        """Where between `first` and the upper end the midpoint lies, 0 where it lies before."""
+        length = self.upper - self.first
+        middle = self.lower / 2 + self.upper / 2
+        place = (middle - self.first) / torch.where(length > 0, length, 1.0)
+        return torch.where(length > 0, place, 0.0).clamp(0, 1)
+
+    def lines(self, place: Tensor) -> tuple[Tensor, Tensor]:
+        """(slope, intercept) of the lower line, negated in the intercept, and of the upper line."""
+        point = torch.maximum(torch.minimum(self.first + place * (self.upper - self.first), self.upper), self.first)
+        slope = torch.where(self.touches, self.op.slope(point), self.chord)
+        through = torch.where(self.touches, point, self.lower)
+        value = torch.where(self.touches, self.psi(point), self.at_lower)
         # Values below the smallest normal number may come out as zero.
-        unit, least = torch.finfo(lower.dtype).eps, torch.finfo(lower.dtype).tiny
-        slack = ULPS * (unit * (first.abs() + second.abs() + slope * largest) + least)
+        unit, least = torch.finfo(slope.dtype).eps, torch.finfo(slope.dtype).tiny
+        slack = ULPS * (unit * (self.values + slope * self.largest) + least)
         return slope, value - slope * through + slack
 
 

@@ -38,7 +38,7 @@ class Transpose(Monotone):
 
     perm: tuple[int, ...]
 
-    onnx = ("Transpose",)
+    onnx = ("Transpose", "DepthToSpace", "SpaceToDepth")
     separable = True
 
     def __post_init__(self) -> None:

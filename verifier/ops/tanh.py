@@ -15,13 +15,14 @@ class Tanh(SShaped):
     """tanh(z)."""
 
     onnx = ("Tanh",)
+    image = (-1.0, 1.0)
     width = 1.0
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """tanh(z)."""
         return torch.tanh(inputs[0])
 
-    def derivative(self, z: Tensor) -> Tensor:
+    def slope(self, z: Tensor) -> Tensor:
         """1 / cosh(z)^2, written with exp(-2 |z|), which does not cancel."""
         tail = torch.exp(-2 * z.abs())
         return 4 * tail / (1 + tail) ** 2

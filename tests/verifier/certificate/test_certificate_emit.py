@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from provenn.verifier.certificate.bundle import load, load_zip, to_zip, write
 from provenn.verifier.certificate.emit import emit
 from provenn.verifier.certificate.payload import write_payload
+from provenn.verifier.certificate.slopes import CaseSlopes
 from provenn.verifier.check import CertificateRejected, Network, check, read_network
 from provenn.verifier.check.manifest import read_payload
 from provenn.verifier.spec_json import robustness
@@ -80,7 +81,7 @@ def test_what_cannot_be_proved_is_not_emitted() -> None:
     with pytest.raises(CertificateRejected, match=r"clause \d of case 0: margin -.* is not above 0"):
         emit(read_network(data), robustness(np.full(6, 0.1), label=1, epsilon="0.1", outputs=3), "crown", {})
     with pytest.raises(ValueError, match="makes no certificates"):
-        emit(read_network(data), ball("inf"), "alpha-crown", {})
+        emit(read_network(data), ball("inf"), "forward", {})
 
 
 def test_stored_slopes_are_used() -> None:
@@ -89,13 +90,13 @@ def test_stored_slopes_are_used() -> None:
     found = set()
     for value in (0, 128, 255):
         slopes = {f"a{i}": np.full(12, value, np.uint8) for i in range(2)}
-        report = check(emit(read_network(data), ball("inf", "0.2"), "crown", {}, slopes), data)
+        report = check(emit(read_network(data), ball("inf", "0.2"), "crown", {}, [CaseSlopes(shared=slopes)]), data)
         found.add(report.margin)
     assert len(found | {plain}) == 4
     with pytest.raises(CertificateRejected, match="outside their domain"):
-        emit(read_network(data), ball("inf"), "crown", {}, {"a0": np.full(12, 1.5, np.float32)})
+        emit(read_network(data), ball("inf"), "crown", {}, [CaseSlopes(shared={"a0": np.full(12, 1.5, np.float32)})])
     with pytest.raises(CertificateRejected, match="not a ReLU"):
-        emit(read_network(data), ball("inf"), "crown", {}, {"z0": np.full(12, 0.5, np.float32)})
+        emit(read_network(data), ball("inf"), "crown", {}, [CaseSlopes(shared={"z0": np.full(12, 0.5, np.float32)})])
 
 
 def test_several_cases_and_rows_without_floats() -> None:

@@ -15,6 +15,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from provenn.verifier.certificate.emit import emit
+from provenn.verifier.certificate.slopes import CaseSlopes
 from provenn.verifier.check import Network, read_network
 from provenn.verifier.check.manifest import sealed
 from provenn.verifier.check.network import Affine, Elementwise, MaxPool
@@ -182,7 +183,8 @@ def certificate(method: str = "crown", slopes: Any = None) -> tuple[dict[str, by
         ([[1, 0, 0]], [middle[0] + 2]),
         ([[1, -1, 0], [0, 0, 1]], [middle[0] - middle[1] - 5, middle[2] + 3]),
     ]
-    made = emit(read_network(data), box_specification(low, high, clauses), method, {"provenn": "0"}, slopes)
+    own = [CaseSlopes(shared=slopes)] if slopes else []
+    made = emit(read_network(data), box_specification(low, high, clauses), method, {"provenn": "0"}, own)
     return made, data, network
 
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
+from cases_affine import AFFINE_CASES
+from cases_maxima import MAXIMA_CASES
+from cases_products import PRODUCT_CASES
+from cases_univariate import UNIVARIATE_CASES
 from hypothesis import settings
+from op_case import Case, OnnxNode, integers, numbers, scalar
 from torch import Tensor
 
 from provenn.verifier.interval import Interval
 from provenn.verifier.ops.arithmetic import Add, ReduceMean, ReduceSum, Scale, Sub
-from provenn.verifier.ops.base import Affine, Elementwise, Op
+from provenn.verifier.ops.base import Affine, Elementwise
 from provenn.verifier.ops.clip import Clip
 from provenn.verifier.ops.conv import Conv, ConvTranspose
 from provenn.verifier.ops.leaky_relu import LeakyRelu
@@ -29,38 +33,6 @@ INFINITY = float("inf")
 
 few = settings(max_examples=int(os.environ.get("PROVENN_EXAMPLES", "10")), deadline=None)
 """Examples a row of a cross product; the products are large, so each row is drawn a few times in every run."""
-
-
-@dataclass(frozen=True, eq=False)
-class OnnxNode:
-    """The ONNX node that the op is read from; an operand None stands for the next graph input."""
-
-    op_type: str
-    operands: tuple[Any, ...] = (None,)
-    attributes: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, eq=False)
-class Case:
-    name: str
-    op: Op
-    shapes: tuple[tuple[int, ...], ...]
-    node: OnnxNode | None
-    """None where ONNX, which aligns shapes from the right with the batch axis in them, has no single node for it."""
-
-    def inputs(self, batch: int, seed: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, ...]:
-        generator = torch.Generator().manual_seed(seed)
-        return tuple(torch.randn((batch, *s), generator=generator, dtype=dtype) for s in self.shapes)
-
-
-def numbers(*shape: int) -> Tensor:
-    """Deterministic, exact in float32, so that both precisions hold the same op."""
-    generator = torch.Generator().manual_seed(sum(shape) + 31 * len(shape))
-    return torch.randn(shape, generator=generator, dtype=torch.float32).double()
-
-
-def integers(*values: int) -> np.ndarray:
-    return np.array(values, dtype=np.int64)
 
 
 def conv(name: str, size: tuple[int, ...], weight: tuple[int, ...], **how: Any) -> Case:
@@ -120,10 +92,6 @@ def batch_normalization() -> Case:
     op = Scale(weight.reshape(shape), (bias - mean * weight).reshape(shape))
     node = OnnxNode("BatchNormalization", (None, scale, bias, mean, variance), {"epsilon": 1e-5})
     return Case("scale-batch-normalization", op, ((3, 2, 4),), node)
-
-
-def scalar(value: float) -> Tensor:
-    return torch.tensor(value, dtype=torch.float64)
 
 
 def clip(name: str, minimum: float, maximum: float) -> Case:
@@ -255,6 +223,10 @@ def elementwise_cases() -> list[Case]:
 
 
 CASES = linear_cases() + conv_cases() + pool_cases() + shape_cases() + arithmetic_cases() + elementwise_cases()
+CASES += AFFINE_CASES
+CASES += MAXIMA_CASES
+CASES += UNIVARIATE_CASES
+CASES += PRODUCT_CASES
 AFFINE = [case for case in CASES if isinstance(case.op, Affine)]
 NONLINEAR = [case for case in CASES if not isinstance(case.op, Affine)]
 ELEMENTWISE = [case for case in CASES if isinstance(case.op, Elementwise)]

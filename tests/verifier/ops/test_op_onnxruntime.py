@@ -28,7 +28,8 @@ def model(node: OnnxNode, shapes: tuple[tuple[int, ...], ...], batch: int) -> by
         elif names[-1]:
             initializers.append(numpy_helper.from_array(np.ascontiguousarray(constant(operand)), names[-1]))
     output = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
-    made = helper.make_node(node.op_type, names, ["y"], **node.attributes)
+    outputs = ["y", "places"] if node.op_type == "TopK" else ["y"]
+    made = helper.make_node(node.op_type, names, outputs, **node.attributes)
     graph = helper.make_graph([made], "one", inputs, [output], initializers)
     built = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     return built.SerializeToString()

@@ -103,7 +103,7 @@ def test_no_other_sound_line_of_the_family_encloses_less(op: SShaped, low: float
     middle = (lower + upper) / 2
     z = torch.linspace(0, 1, 701, dtype=torch.float64)[:, None] * width + lower
     image = op.forward(z)
-    slope = torch.cat([op.derivative(z), (image[-1:] - image[:1]) / width])
+    slope = torch.cat([op.slope(z), (image[-1:] - image[:1]) / width])
     through, value = torch.cat([z, z[:1]]), torch.cat([image, image[:1]])
     family = value + slope * (z.T - through)
     at_middle = value + slope * (middle - through)
@@ -120,7 +120,7 @@ def test_no_other_sound_line_of_the_family_encloses_less(op: SShaped, low: float
 def test_derivative_is_the_derivative(op: SShaped) -> None:
     z = torch.linspace(-40, 40, 801, dtype=torch.float64, requires_grad=True)
     (expected,) = torch.autograd.grad(op.forward(z).sum(), z)
-    torch.testing.assert_close(op.derivative(z), expected, rtol=0, atol=1e-15)
+    torch.testing.assert_close(op.slope(z), expected, rtol=0, atol=1e-15)
     far = torch.tensor([300.0], dtype=torch.float64)
-    torch.testing.assert_close(op.derivative(far), op.derivative(-far), rtol=0, atol=0)
-    assert (op.derivative(far) > 0).all()
+    torch.testing.assert_close(op.slope(far), op.slope(-far), rtol=0, atol=0)
+    assert (op.slope(far) > 0).all()

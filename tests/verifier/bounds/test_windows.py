@@ -1,0 +1,101 @@
+"""Rows held as windows give the bounds that rows over whole nodes give."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from networks import box, convolutional
+from torch import Tensor
+
+from provenn.verifier.bounds import schedule
+from provenn.verifier.bounds.backward import crown
+from provenn.verifier.bounds.slopes import Effort, alpha_crown
+from provenn.verifier.graph import Graph
+from provenn.verifier.ops.arithmetic import Scale
+from provenn.verifier.ops.conv import Conv
+from provenn.verifier.ops.window import Window, Windowed
+from provenn.verifier.region import Region
+
+GEOMETRY = st.tuples(
+    st.integers(1, 3),
+    st.integers(1, 3),
+    st.integers(0, 2),
+    st.integers(0, 2),
+    st.integers(1, 2),
+    st.sampled_from([1, 2]),
+)
+
+
+def region_of(graph: Graph, seed: int) -> Region:
+    generator = torch.Generator().manual_seed(seed)
+    centre = torch.randn((2, *graph.input_shape), generator=generator, dtype=torch.float64)
+    return box(centre, 0.3 * torch.rand(centre.shape, generator=generator, dtype=torch.float64))
+
+
+@settings(max_examples=60, deadline=None)
+@given(GEOMETRY, st.integers(0, 1000))
+def test_a_convolution_of_windows_is_that_of_whole_rows(geometry: tuple[int, ...], seed: int) -> None:
+    kernel, stride, begin, end, dilation, groups = geometry
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn((4, 2, kernel, kernel), generator=generator, dtype=torch.float64)
+    bias = torch.randn(4, generator=generator, dtype=torch.float64)
+    op = Conv(weight, bias, (stride, stride), (begin, begin, end, end), (dilation, dilation), groups)
+    x = torch.zeros((1, 2 * groups, 7, 7), dtype=torch.float64)
+    shape = tuple(op.forward(x).shape[1:])
+    boxes = box(x, 1.0).box
+    index = torch.randint(torch.Size(shape).numel(), (5, 1), generator=generator)
+    sign = torch.ones((5, 1), dtype=torch.float64)
+    chosen = torch.ones((5, 1), dtype=torch.bool)
+    narrow = schedule.Rows(None, index, sign, chosen, windows=True).coefficients(shape)
+    whole = schedule.Rows(None, index, sign, chosen, windows=False).coefficients(shape)
+    assert isinstance(narrow, Windowed)
+    assert isinstance(whole, Tensor)
+    torch.testing.assert_close(narrow.dense(shape), whole)
+    (pulled,), constant = op.linearize_window([boxes])(narrow)
+    (expected,), offset = op.linearize([boxes])(whole)
+    torch.testing.assert_close(pulled.dense(tuple(x.shape[1:])), expected)
+    torch.testing.assert_close(constant, offset)
+    again = op.linearize_window([boxes])(pulled) if groups == 2 and stride == 1 else None
+    assert again is None or again[0][0].values.isfinite().all()
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 1000), st.booleans())
+def test_bounds_do_not_depend_on_windows(seed: int, skip: bool) -> None:
+    graph = convolutional(seed, skip)
+    region = region_of(graph, seed)
+    with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
+        # Both sides of every neuron, so that none keeps its interval bound on the side that does not matter.
+        patch.setattr(schedule, "SMALL_ELEMENTS", 1 << 40)
+        found = [crown(graph, region).bounds, alpha_crown(graph, region, Effort(3)).bounds]
+        assert schedule.row_elements(graph, 3)[1], "the second convolution's rows are windows"
+        patch.setattr(schedule, "windowed", lambda graph, index, window: False)
+        dense = [crown(graph, region).bounds, alpha_crown(graph, region, Effort(3)).bounds]
+    for some, others in zip(found, dense, strict=True):
+        for bound, other in zip(some, others, strict=True):
+            torch.testing.assert_close(bound.lower, other.lower, rtol=1e-9, atol=1e-9)
+            torch.testing.assert_close(bound.upper, other.upper, rtol=1e-9, atol=1e-9)
+
+
+def test_windows_of_one_node_are_added_where_they_overlap() -> None:
+    cells = torch.tensor([[0], [3]])
+    small = Window((2, 2), (2, 2), (0, 0), (1, 1))
+    large = Window((2, 2), (2, 2), (1, 1), (3, 3))
+    generator = torch.Generator().manual_seed(0)
+    first = Windowed(small, cells, torch.randn((2, 1, 3, 1, 1), generator=generator), inside=True)
+    second = Windowed(large, cells, torch.randn((2, 1, 3, 3, 3), generator=generator), inside=False)
+    expected = first.dense((3, 4, 4)) + second.dense((3, 4, 4))
+    torch.testing.assert_close(first.plus(second).dense((3, 4, 4)), expected)
+    torch.testing.assert_close(second.plus(first).dense((3, 4, 4)), expected)
+    assert second.cleared((4, 4)).values[0, 0, :, 0].eq(0).all()
+
+
+def test_a_scaling_that_enlarges_its_node_has_no_windows() -> None:
+    window = Window.cell((4,))
+    narrow, wide = Scale(torch.ones(1, 1), torch.zeros(3, 1)), Scale(torch.ones(3, 1), torch.zeros(1))
+    assert narrow.reach(window, [(1, 4)]) is None
+    assert wide.reach(window, [(1, 4)]) is None
+    assert wide.reach(window, [(3, 4)]) == (window,)
+    assert Scale(torch.ones(4), torch.zeros(1)).reach(window, [(3, 4)]) is None
