@@ -66,6 +66,8 @@ def _planned(file: OnnxFile, limits: Limits) -> Admitted:
         raise InvalidModel(f"output '{name}' is not computed by any node (in a form that is read here)")
     if isinstance(output, Constant):
         raise InvalidModel(f"output '{name}' does not depend on the input; there is nothing to verify")
+    if not isinstance(output, Variable):
+        raise InvalidModel(f"output '{name}' is {output.kind}; a network to verify must compute numbers")
     kind = np.dtype(FLOATS[declared.type.tensor_type.elem_type])
     return Admitted(file, plan, declared.name, value, name, _led(plan, output, name), kind)
 

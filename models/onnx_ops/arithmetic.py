@@ -18,6 +18,9 @@ from provenn.verifier.ops.shape import Expand
 Rule = Callable[[Array], tuple[Array, Array]]
 """Constant c -> (weight, offset) of the map x -> weight x + offset."""
 
+MakeReduction = Callable[[Shape, bool], Op]
+"""(axes, keepdims) -> an op over node axes."""
+
 ONE, ZERO = np.ones(()), np.zeros(())
 
 
@@ -41,7 +44,7 @@ def subtract(plan: Plan, node: Node) -> Sequence[Value]:
         return [_scaled(plan, node, x, y, lambda c: (ONE, -c))]
     if isinstance(x, Constant):
         return [_scaled(plan, node, y, x, lambda c: (-ONE, c))]
-    return [_joined(plan, node, Sub(), x, y)]
+    return [joined(plan, node, Sub(), x, y)]
 
 
 def multiply(plan: Plan, node: Node) -> Sequence[Value]:
@@ -77,7 +80,7 @@ def added(plan: Plan, node: Node, x: Value, y: Value) -> Value:
         x, y = y, x
     if isinstance(y, Constant):
         return _scaled(plan, node, x, y, lambda c: (ONE, c))
-    return _joined(plan, node, Add(), x, y)
+    return joined(plan, node, Add(), x, y)
 
 
 def multiplied(plan: Plan, node: Node, x: Value, factor: float) -> Value:
@@ -116,12 +119,12 @@ def batch_normalization(plan: Plan, node: Node) -> Sequence[Value]:
 
 def reduce_sum(plan: Plan, node: Node) -> Sequence[Value]:
     """Sum over axes."""
-    return _reduced(plan, node, ReduceSum)
+    return reduced(plan, node, ReduceSum)
 
 
 def reduce_mean(plan: Plan, node: Node) -> Sequence[Value]:
     """Mean over axes."""
-    return _reduced(plan, node, ReduceMean)
+    return reduced(plan, node, ReduceMean)
 
 
 def global_average_pool(plan: Plan, node: Node) -> Sequence[Value]:
@@ -129,10 +132,11 @@ def global_average_pool(plan: Plan, node: Node) -> Sequence[Value]:
     x = node.input(0)
     node.require(len(x.shape) > 2, f"its input of shape {list(x.shape)} has no spatial axes")
     shape = (*x.shape[:2], *(1,) * (len(x.shape) - 2))
-    return [_over(plan, node, ReduceMean, x, tuple(range(2, len(x.shape))), shape)]
+    return [over(plan, node, ReduceMean, x, tuple(range(2, len(x.shape))), shape)]
 
 
-def _reduced(plan: Plan, node: Node, kind: type[ReduceSum]) -> Sequence[Value]:
+def reduced(plan: Plan, node: Node, kind: MakeReduction) -> Sequence[Value]:
+    """An op over the axes that the node names, all of them by default; over axes of length 1 it must do nothing."""
     x, axes = node.input(0), node.listed("axes", 1)
     keep, noop = node.flag("keepdims", True), node.flag("noop_with_empty_axes")
     rank = len(x.shape)
@@ -142,10 +146,10 @@ def _reduced(plan: Plan, node: Node, kind: type[ReduceSum]) -> Sequence[Value]:
         axes = tuple(range(rank))
     gone = {node.axis(a, rank) for a in axes}
     shape = tuple(1 if a in gone else n for a, n in enumerate(x.shape) if keep or a not in gone)
-    return [_over(plan, node, kind, x, tuple(sorted(gone)), shape)]
+    return [over(plan, node, kind, x, tuple(sorted(gone)), shape)]
 
 
-def _over(plan: Plan, node: Node, kind: type[ReduceSum], x: Value, axes: Shape, shape: Shape) -> Value:
+def over(plan: Plan, node: Node, kind: MakeReduction, x: Value, axes: Shape, shape: Shape) -> Value:
     """The axes of length 1 need no sum; the others are summed and then dropped by a change of shape."""
     long = tuple(a for a in axes if x.shape[a] > 1)
     if not long:
@@ -155,7 +159,7 @@ def _over(plan: Plan, node: Node, kind: type[ReduceSum], x: Value, axes: Shape, 
     return plan.view(node, plan.emit(node, op, [x], kept, x.lead), shape)
 
 
-def _joined(plan: Plan, node: Node, op: Op, x: Value, y: Value) -> Value:
+def joined(plan: Plan, node: Node, op: Op, x: Value, y: Value) -> Value:
     """An op of two variables with numpy broadcasting."""
     shape = _broadcast(node, x, y)
     lead = len(shape) > 1 and shape[0] == 1 and (x.lead or y.lead)

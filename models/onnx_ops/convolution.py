@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 
+from provenn.models.onnx_ops.contraction import along
 from provenn.models.onnx_ops.plan import Constant, Node, Plan, Value, tensor
-from provenn.models.onnx_ops.windows import paddings, require_pool, steps, windows
+from provenn.models.onnx_ops.windows import means, paddings, require_pool, steps, windows
 from provenn.models.tensors import Array
 from provenn.verifier.ops.base import Op, Shape
 from provenn.verifier.ops.conv import Conv, ConvTranspose
@@ -81,12 +83,15 @@ def global_max_pool(plan: Plan, node: Node) -> Sequence[Value]:
 
 
 def average_pool(plan: Plan, node: Node) -> Sequence[Value]:
-    """AveragePool without dilation."""
+    """AveragePool; with dilation, the mean along one axis after the other."""
     x, kernel = _pooled(plan, node)
     counted = node.flag("count_include_pad")
     found = windows(plan, node, x.shape[2:], kernel)
     require_pool(node, found, plan.limits)
-    node.supported(max(found.dilation) == 1, "dilations other than 1")
+    if max(found.dilation) > 1:
+        for axis, windows_ in enumerate(found.axes(x.shape[2:]), start=2):
+            x = along(plan, node, x, axis, (windows_.windows, windows_.size), partial(means, windows_, counted))
+        return [x]
     op = AveragePool(kernel, found.stride, found.padding, found.ceil, counted)
     return [plan.emit(node, op, [x], (*x.shape[:2], *found.output), True)]
 

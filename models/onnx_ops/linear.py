@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
+from string import ascii_lowercase
 
 import numpy as np
 import torch
 
 from provenn.models.onnx_ops.arithmetic import added, multiplied
+from provenn.models.onnx_ops.contraction import contracted
 from provenn.models.onnx_ops.plan import Constant, Node, Plan, Value, tensor
 from provenn.models.tensors import Array
 from provenn.verifier.ops.base import Op, Shape
@@ -17,19 +19,18 @@ from provenn.verifier.ops.shape import Transpose
 
 
 def matmul(plan: Plan, node: Node) -> Sequence[Value]:
-    """X W, or M x, as numpy multiplies them; stacks of constant matrices are not read."""
+    """X W, or M x, as numpy multiplies them, stacks of matrices included; one factor is constant."""
     x, y = node.input(0), node.input(1)
     node.require(x.shape and y.shape, "a factor is a single number")
     node.require(x.shape[-1] == y.shape[-2 if len(y.shape) > 1 else 0], f"{list(x.shape)} does not fit {list(y.shape)}")
     stack = np.broadcast_shapes(x.shape[:-2], y.shape[:-2])
     shape = (*stack, *x.shape[-2:-1], *(y.shape[-1:] if len(y.shape) > 1 else ()))
-    if isinstance(y, Constant):
-        _one_matrix(node, y)
+    if isinstance(y, Constant) and prod(y.shape[:-2]) == 1:
         return [_right(plan, node, x, y, shape)]
-    node.supported(isinstance(x, Constant), "both factors are computed from the input")
-    assert isinstance(x, Constant)
-    _one_matrix(node, x)
-    return [_left(plan, node, x, y, shape)]
+    if isinstance(x, Constant) and prod(x.shape[:-2]) == 1:
+        return [_left(plan, node, x, y, shape)]
+    node.supported(isinstance(x, Constant) or isinstance(y, Constant), "both factors are computed from the input")
+    return [_stacked(plan, node, x, y)]
 
 
 def gemm(plan: Plan, node: Node) -> Sequence[Value]:
@@ -94,8 +95,15 @@ def _left(plan: Plan, node: Node, matrix: Constant, x: Value, shape: Shape) -> V
     return plan.view(node, product, shape) if product.shape != shape else product
 
 
-def _one_matrix(node: Node, factor: Constant) -> None:
-    node.supported(prod(factor.shape[:-2]) == 1, f"a stack of constant matrices, of shape {list(factor.shape)}")
+def _stacked(plan: Plan, node: Node, x: Value, y: Value) -> Value:
+    """One product for every matrix of the stacks, which are aligned from the right."""
+    stack = max(len(x.shape), len(y.shape)) - 2
+    node.supported(stack <= 20, f"{stack} axes of matrices")
+    letters = ascii_lowercase[:stack]
+    first = letters[stack - max(len(x.shape) - 2, 0) :] + ("xy" if len(x.shape) > 1 else "y")
+    second = letters[stack - max(len(y.shape) - 2, 0) :] + ("yz" if len(y.shape) > 1 else "y")
+    result = letters + first[-2:-1] * (len(x.shape) > 1) + second[-1:] * (len(y.shape) > 1)
+    return contracted(plan, node, [x, y], [first, second], result)
 
 
 def _flipped(plan: Plan, node: Node, x: Value) -> Value:

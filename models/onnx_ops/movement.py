@@ -5,15 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 from math import prod
+from typing import Literal
 
 import numpy as np
 
 from provenn.models.onnx_ops.arithmetic import ONE, expanded
 from provenn.models.onnx_ops.plan import Constant, Node, Plan, Value, Variable, tensor
+from provenn.models.onnx_ops.rearranging import rearranged
 from provenn.models.tensors import Array
 from provenn.verifier.ops.arithmetic import Scale
 from provenn.verifier.ops.base import Op, Shape
 from provenn.verifier.ops.shape import Concat, Pad, Select, Transpose
+
+PADDINGS: dict[str, Literal["constant", "reflect", "edge", "wrap"]] = {
+    "constant": "constant",
+    "reflect": "reflect",
+    "edge": "edge",
+    "wrap": "wrap",
+}
+"""ONNX's names of what is padded -> numpy's."""
 
 
 def flatten(plan: Plan, node: Node) -> Sequence[Value]:
@@ -67,15 +77,20 @@ def transpose(plan: Plan, node: Node) -> Sequence[Value]:
     rank = len(x.shape)
     order = tuple(node.attribute("perm") or reversed(range(rank)))
     node.require(sorted(order) == list(range(rank)), f"perm {list(order)} does not permute {rank} axes")
+    return [transposed(plan, node, x, order)]
+
+
+def transposed(plan: Plan, node: Node, x: Value, order: Shape) -> Value:
+    """X with axis i of the result being its axis order[i]."""
     shape = tuple(x.shape[a] for a in order)
     long = [a for a in order if x.shape[a] != 1]
     if long == sorted(long):
-        return [plan.view(node, x, shape)]
+        return plan.view(node, x, shape)
     if not x.lead:
-        return [plan.emit(node, Transpose(order), [x], shape, False)]
+        return plan.emit(node, Transpose(order), [x], shape, False)
     rest = [a for a in order if a != 0]
     moved = plan.emit(node, Transpose(tuple(a - 1 for a in rest)), [x], (1, *(x.shape[a] for a in rest)), True)
-    return [moved if order[0] == 0 else plan.view(node, moved, shape)]
+    return moved if order[0] == 0 else plan.view(node, moved, shape)
 
 
 def expand(plan: Plan, node: Node) -> Sequence[Value]:
@@ -147,7 +162,7 @@ def pad(plan: Plan, node: Node) -> Sequence[Value]:
     """A constant around each axis; negative pads crop."""
     x, mode = node.input(0), node.attribute("mode", "constant")
     rank = len(x.shape)
-    node.supported(mode == "constant", f"mode '{mode}'; only 'constant' is read")
+    node.supported(mode in PADDINGS, f"mode '{mode}'; known: {', '.join(PADDINGS)}")
     pads, value = node.listed("pads", 1), node.number("value", 2) or 0.0
     axes = tuple(range(rank)) if node.given(3) is None else node.integers(3, "axes")
     node.require(pads is not None and len(pads) == 2 * len(axes), "pads do not fit the axes")
@@ -158,7 +173,15 @@ def pad(plan: Plan, node: Node) -> Sequence[Value]:
     for i, axis in enumerate(named):
         begin[axis], end[axis] = pads[i], pads[i + len(axes)]
     node.require(all(n + min(b, e, b + e) > 0 for n, b, e in zip(x.shape, begin, end, strict=True)), "nothing is left")
-    return [framed(plan, node, x, begin, end, value)]
+    if mode == "constant":
+        return [framed(plan, node, x, begin, end, value)]
+    node.supported(min(*begin, *end, 0) >= 0, f"negative pads in mode '{mode}'")
+    longest = [n - 1 if mode == "reflect" else n for n in x.shape]
+    fits = mode == "edge" or all(max(b, e) <= n for b, e, n in zip(begin, end, longest, strict=True))
+    node.supported(fits, f"pads {list(pads)} longer than shape {list(x.shape)} in mode '{mode}'")
+    around = list(zip(begin, end, strict=True))
+    shape = tuple(n + b + e for n, b, e in zip(x.shape, begin, end, strict=True))
+    return [rearranged(plan, node, [x], shape, lambda a: np.pad(a, around, PADDINGS[mode]))]
 
 
 def framed(plan: Plan, node: Node, x: Value, begin: Sequence[int], end: Sequence[int], value: float) -> Value:
@@ -223,3 +246,31 @@ def _placed(shape: Shape, axis: int, places: Sequence[int], arrays: Sequence[Arr
     for place, array in zip(places, arrays, strict=True):
         whole[(slice(None),) * axis + (slice(place, place + array.shape[axis]),)] = array
     return whole
+
+
+def depth_to_space(plan: Plan, node: Node) -> Sequence[Value]:
+    """Blocks of channels laid out as squares of cells: mode DCR or CRD.   Source: ONNX DepthToSpace-13."""
+    (batch, channels, height, width), side = _square(node, node.input(0)), node.attribute("blocksize", 0)
+    mode = node.attribute("mode", "DCR")
+    node.supported(mode in ("DCR", "CRD"), f"mode '{mode}'")
+    node.require(side > 0 and channels % (side * side) == 0, f"{channels} channels do not fill squares of side {side}")
+    depth = channels // (side * side)
+    split = (batch, side, side, depth, height, width) if mode == "DCR" else (batch, depth, side, side, height, width)
+    order = (0, 3, 4, 1, 5, 2) if mode == "DCR" else (0, 1, 4, 2, 5, 3)
+    apart = transposed(plan, node, plan.view(node, node.input(0), split), order)
+    return [plan.view(node, apart, (batch, depth, height * side, width * side))]
+
+
+def space_to_depth(plan: Plan, node: Node) -> Sequence[Value]:
+    """Squares of cells laid out as channels."""
+    (batch, channels, height, width), side = _square(node, node.input(0)), node.attribute("blocksize", 0)
+    fits = side > 0 and height % side == 0 and width % side == 0
+    node.require(fits, f"{height} x {width} cells do not divide into squares of side {side}")
+    split = (batch, channels, height // side, side, width // side, side)
+    apart = transposed(plan, node, plan.view(node, node.input(0), split), (0, 3, 5, 1, 2, 4))
+    return [plan.view(node, apart, (batch, channels * side * side, height // side, width // side))]
+
+
+def _square(node: Node, x: Value) -> Shape:
+    node.require(len(x.shape) == 4, f"its input of shape {list(x.shape)} does not have 4 axes")
+    return x.shape

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -38,6 +38,8 @@ class Value:
     shape: Shape
     lead: bool
 
+    kind: ClassVar[str] = "a computed value"
+
     @property
     def held_shape(self) -> Shape:
         """The shape of the node that holds it."""
@@ -55,6 +57,8 @@ class Constant(Value):
 
     floating: bool
     known: Array | None
+
+    kind = "a constant"
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,8 +222,9 @@ class Plan:
         self._require_elements(node, shape)
         if all(isinstance(v, Constant) for v in inputs):
             return self._folded_op(node, make, [*_constants(inputs), *parameters], len(inputs), shape)
-        if not all(isinstance(v, Variable) for v in inputs):
-            raise UnsupportedOp(node.name, node.operator, "a constant beside a computed input")
+        other = next((v for v in inputs if not isinstance(v, Variable)), None)
+        if other is not None:
+            raise UnsupportedOp(node.name, node.operator, f"{other.kind} beside or as a computed input")
         value = Variable(len(self.nodes), tuple(shape), lead)
         steps = tuple(v.step for v in inputs)
         self.nodes.append(Apply(self._unique(node.name), make, steps, tuple(parameters), value.held_shape))

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from provenn.models.limits import Limits
 from provenn.models.onnx_ops.plan import Node, Plan
+from provenn.models.tensors import Array
 from provenn.verifier.errors import ResourceLimit
 from provenn.verifier.ops.base import Shape
 from provenn.verifier.ops.pool import Axis
@@ -86,3 +89,15 @@ def require_pool(node: Node, found: Windows, limits: Limits) -> None:
     for count, extent in zip(found.output, found.kernel, strict=True):
         if count * extent > limits.cells:
             raise ResourceLimit(f"node '{node.name}': cells of the pooling windows along one axis", str(limits.cells))
+
+
+def means(axis: Axis, counted: bool) -> Array:
+    """The mean over every window of one axis: [windows, cells]; counted: whether the padding's zeros are cells."""
+    matrix = np.zeros((axis.windows, axis.size))
+    for window in range(axis.windows):
+        cells = list(axis.cells(window))
+        before, after = (axis.begin, axis.end) if counted else (0, 0)
+        count = sum(-before <= cell < axis.size + after for cell in cells)
+        inside = [cell for cell in cells if 0 <= cell < axis.size]
+        matrix[window, inside] = 1 / count
+    return matrix

@@ -35,6 +35,8 @@ class OneOp:
     outputs: int = 1
     place: int = 0
     """Which of the node's inputs is x."""
+    after: str = ""
+    """An operator that x goes through first: one whose values the node is defined on."""
 
     def model(self) -> onnx.ModelProto:
         inputs: list[str] = []
@@ -43,9 +45,10 @@ class OneOp:
             if array is not None:
                 stored[f"c{i}"] = array
             inputs.append("" if array is None else f"c{i}")
-        inputs.insert(self.place, "x")
+        inputs.insert(self.place, "x0" if self.after else "x")
         outputs = [f"y{i}" for i in range(self.outputs)]
-        nodes = [helper.make_node(self.op, inputs, outputs, **self.attributes)]
+        nodes = [helper.make_node(self.after, ["x"], ["x0"])] if self.after else []
+        nodes.append(helper.make_node(self.op, inputs, outputs, **self.attributes))
         if self.outputs > 1 and self.op == "Split":
             joined = [helper.make_node("Mul", [o, f"f{i}"], [f"z{i}"]) for i, o in enumerate(outputs)]
             stored |= {f"f{i}": np.float32(i + 1) for i in range(self.outputs)}

@@ -115,8 +115,8 @@ def test_local_functions_are_refused_unread() -> None:
 
 
 def test_unknown_operators_and_domains_are_refused_by_name() -> None:
-    exp = model([node("Exp", ["x"], ["y"], name="late")], (1, 3))
-    refused(exp, r"node 'late': operator Exp is not supported\. Supported operators: Add, .*Unsqueeze", UnsupportedOp)
+    late = model([node("Hardmax", ["x"], ["y"], name="late")], (1, 3))
+    refused(late, r"node 'late': operator Hardmax is not supported\. Supported operators: Abs, .*Xor", UnsupportedOp)
     foreign = relu_model((1, 3))
     foreign.graph.node[0].domain = "com.microsoft"
     refused(foreign, r"operator com\.microsoft\.Relu is not supported", UnsupportedOp)
