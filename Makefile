@@ -42,7 +42,7 @@ types: $(DONE) $(TREE) ## strict type check of everything that is installed
 check: lint types test ## what must be green before a change lands
 
 bench: $(DONE)   ## speed: bounds on the reference networks, and what the service adds
-	$(BIN)/python benchmarks/crown.py
+	$(BIN)/python benchmarks/bounds.py
 	$(BIN)/python benchmarks/service.py
 
 lock: $(DONE)    ## resolve requirements.lock anew from pyproject.toml

@@ -19,8 +19,10 @@ from provenn.models.onnx_reader import read
 from provenn.solvers.attack import Replayed, replay
 from provenn.solvers.base import Budget, Outcome, Problem, Progress, Verdict, silent
 from provenn.solvers.portfolio import BACKENDS, backend
+from provenn.solvers.room import Room
 from provenn.verifier.bounds.interval import propagate
 from provenn.verifier.certificate.emit import emit
+from provenn.verifier.certificate.slopes import optimised_slopes, relu_names
 from provenn.verifier.check import CertificateRejected, Network, check, read_network
 from provenn.verifier.check.rows import Bounds, Box
 from provenn.verifier.errors import BackendError
@@ -29,6 +31,7 @@ from provenn.verifier.region import Region
 from provenn.verifier.spec import Case, Specification
 
 FAR = "onnxruntime's outputs are far from real arithmetic on the file's numbers"
+CONSTRAINED = "the checker reads boxes and balls of inputs, not linear constraints over several inputs"
 CONFIRMING_MARGIN, CONFIRMING_SHARE = 1e-6, 1e-10
 """What a float64 margin must exceed, itself and as a share of the largest bound of any value in the network, to be
 called `computed` where no certificate can be made: above what float64 can lose on the way."""
@@ -202,18 +205,33 @@ def _confirmed(
     if not model.trusted:
         return replace(item, verdict=str(Verdict.UNKNOWN), reason=FAR)
     start = time.monotonic()
-    if model.network is None or not options.certificates:
-        why = model.unreadable if model.network is None else "no certificate was asked for"
+    why = _why_not(model, specification, item, options)
+    if model.network is None or why is not None:
         confirmed = _computed(replace(problem, cases=specification.cases), item, budget, why)
     else:
-        confirmed = _checked(model.network, specification, item)
+        confirmed = _checked(model, model.network, specification, item)
     return replace(confirmed, seconds=item.seconds + time.monotonic() - start)
 
 
-def _checked(network: Network, specification: Specification, item: ItemResult) -> ItemResult:
+def _why_not(model: LoadedModel, specification: Specification, item: ItemResult, options: Options) -> str | None:
+    """Why there can be no certificate, or None."""
+    if model.network is None:
+        return model.unreadable
+    if any(case.inputs.constraints for case in specification.cases):
+        return CONSTRAINED
+    if not options.certificates:
+        return "no certificate was asked for"
+    return None if BACKENDS[item.method].certificate else f"method {item.method} makes no certificates"
+
+
+def _checked(model: LoadedModel, network: Network, specification: Specification, item: ItemResult) -> ItemResult:
     made_by = {"provenn": version("provenn"), "torch": torch.__version__}
     try:
-        files = emit(network, specification, item.method, made_by)
+        method = BACKENDS[item.method].certificate or ""
+        graph, optimised = model.graph.to("cpu", torch.float32), method == "alpha-crown"
+        names = relu_names(graph, network)
+        slopes = [optimised_slopes(graph, case, names) for case in specification.cases] if optimised else []
+        files = emit(network, specification, method, made_by, slopes)
         report = check(files, network)
     except CertificateRejected as refusal:
         reason = f"bounded in floating point, but not proved: {refusal}"
@@ -235,12 +253,15 @@ def _computed(problem: Problem, item: ItemResult, budget: Budget, why: str | Non
 
 
 def _tried(problem: Problem, case: Case) -> Replayed | None:
-    """A counterexample among the centre, corners and random points of a case, if the executor finds one there."""
+    """A counterexample among the centre, corners and random points of a case's box, moved into its input set."""
     assert problem.executor is not None
     unit = np.random.default_rng(problem.seed).random((TRIED, len(case.inputs.lower)))
     unit[0], unit[1 : TRIED // 2] = 0.5, unit[1 : TRIED // 2].round()
     points = case.inputs.lower + unit * (case.inputs.upper - case.inputs.lower)
-    return replay(problem.executor, case, points.astype(np.float32).reshape(-1, *problem.graph.input_shape))
+    shaped = torch.as_tensor(points.astype(np.float32)).reshape(-1, *problem.graph.input_shape)
+    every = torch.zeros(TRIED, dtype=torch.long)
+    region = Region.of([case.inputs], problem.graph.input_shape, "cpu", torch.float32).select(every)
+    return replay(problem.executor, case, Room.of([case] * TRIED, region).project(shaped).numpy())
 
 
 def _largest(problem: Problem) -> float:

@@ -14,9 +14,9 @@ from torch import Tensor
 from provenn.solvers.base import Backend, Budget, Executor, Outcome, Problem, Progress, Result, Verdict, silent
 from provenn.solvers.bounding import batch_size
 from provenn.solvers.packing import Packed, batches, pack
+from provenn.solvers.room import Room
 from provenn.verifier.errors import BackendError
 from provenn.verifier.graph import Graph
-from provenn.verifier.region import Region
 from provenn.verifier.spec import Case
 
 
@@ -66,14 +66,14 @@ class Attack(Backend):
         self, graph: Graph, packed: Packed, cases: Sequence[Case], generator: torch.Generator, budget: Budget
     ) -> list[np.ndarray]:
         """For every case candidates [n, *input] (float32, n possibly 0) that our own forward pass finds unsafe."""
-        lower, upper = _inner_box(cases, packed.region)
+        room = Room.of(cases, packed.region)
         targets = min(self.restarts, max(1, packed.empty.shape[0]))
         best: list[list[np.ndarray]] = [[] for _ in cases]
         open_cases = np.ones(len(cases), dtype=bool)
         for target in range(targets):
             if budget.left <= 0 or not open_cases.any():
                 break
-            points, unsafe = self._descend(graph, packed, target, (lower, upper), generator)
+            points, unsafe = self._descend(graph, packed, target, room, generator)
             for b in np.flatnonzero(unsafe.cpu().numpy() & open_cases):
                 best[b].append(points[b].cpu().numpy().astype(np.float32))
                 open_cases[b] = False
@@ -81,27 +81,25 @@ class Attack(Backend):
         return [np.stack(found) if found else empty for found in best]
 
     def _descend(
-        self, graph: Graph, packed: Packed, target: int, box: tuple[Tensor, Tensor], generator: torch.Generator
+        self, graph: Graph, packed: Packed, target: int, room: Room, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Gradient-sign steps toward clause `target` (modulo the count): points [batch, *input], unsafe [batch]."""
-        lower, upper = box
-        width = upper - lower
+        """Gradient steps toward clause `target` (modulo the count): points [batch, *input], unsafe [batch]."""
+        lower, width = room.lower, room.upper - room.lower
         noise = torch.rand(lower.shape, generator=generator, device=lower.device, dtype=lower.dtype)
-        x = (lower + upper) / 2 if target == 0 else lower + width * noise
+        x = lower + width * (0.5 if target == 0 else noise)
         aim = (target % packed.clauses.clamp(min=1)).unsqueeze(0)
         kept, unsafe = x, torch.zeros(x.shape[0], dtype=torch.bool, device=x.device)
         for step in range(self.steps + 1):
-            x = _project(x, packed.region, lower, upper).detach().requires_grad_()
+            x = room.project(x).detach().requires_grad_()
             violation = packed.violation(graph.forward(x).flatten(1))
             if violation.shape[0] == 0:
                 break
             now = torch.where(violation.isfinite(), violation, 0).gather(0, aim)[0]
-            hit = (violation >= 0).any(0)
+            hit = (violation >= 0).any(0) & room.admits(x)
             fresh = (hit & ~unsafe).reshape(-1, *(1,) * (x.dim() - 1))
             kept, unsafe = torch.where(fresh, x.detach(), kept), unsafe | hit
             (gradient,) = torch.autograd.grad(now.sum(), x)
-            rate = 0.25 * (1 - step / self.steps) + 0.01
-            x = x.detach() + rate * width * gradient.sign()
+            x = room.step(x.detach(), gradient, step / self.steps)
         return kept, unsafe
 
 
@@ -128,32 +126,3 @@ def _outcome(method: str, found: Replayed | None, seconds: float) -> Outcome:
     if found is None:
         return Outcome(Verdict.UNKNOWN, -float("inf"), method, seconds)
     return Outcome(Verdict.FALSIFIED, -float("inf"), method, seconds, found.witness, found.output)
-
-
-def _project(x: Tensor, region: Region, lower: Tensor, upper: Tensor) -> Tensor:
-    """X moved into the ball (scaled toward its centre) and then into the box."""
-    if region.centre is not None and region.radius is not None and region.norm is not None:
-        away = x - region.centre
-        length = torch.linalg.vector_norm(away.flatten(1), ord=region.norm, dim=1).clamp(min=1e-30)
-        scale = (region.radius * (1 - 1e-5) / length).clamp(max=1)
-        x = region.centre + away * scale.reshape(-1, *(1,) * (x.dim() - 1))
-    return torch.minimum(torch.maximum(x, lower), upper)
-
-
-def _inner_box(cases: Sequence[Case], region: Region) -> tuple[Tensor, Tensor]:
-    """float32 bounds rounded inward, so that a clamped float32 point lies in the exact box: two [batch, *input]."""
-    like = region.box.lower
-    lower = np.stack([_inward(c.inputs.exact_lower, np.inf) for c in cases])
-    upper = np.stack([_inward(c.inputs.exact_upper, -np.inf) for c in cases])
-    return (
-        torch.as_tensor(lower, device=like.device).to(like.dtype).reshape(like.shape),
-        torch.as_tensor(upper, device=like.device).to(like.dtype).reshape(like.shape),
-    )
-
-
-def _inward(exact: Sequence[Fraction], direction: float) -> np.ndarray:
-    near = np.array([float(v) for v in exact]).astype(np.float32)
-    wrong = [
-        Fraction(float(n)) < v if direction > 0 else Fraction(float(n)) > v for n, v in zip(near, exact, strict=True)
-    ]
-    return np.where(wrong, np.nextafter(near, np.float32(direction)), near)

@@ -105,6 +105,8 @@ class Backend(ABC):
     gpu: ClassVar[bool] = True
     requires: ClassVar[str | None] = None
     """A package that must be installed, or None."""
+    certificate: ClassVar[str | None] = None
+    """The method of the certificates that prove its verdicts, as verifier.certificate knows it; None for none."""
 
     @classmethod
     def status(cls) -> str:

@@ -22,7 +22,7 @@ def bound_cases(problem: Problem, budget: Budget, progress: Progress, method: st
     graph = problem.graph.to(problem.device, problem.dtype)
     outcomes = [Outcome(Verdict.TIMEOUT, -float("inf"), method)] * len(problem.cases)
     done, began = 0, time.monotonic()
-    with torch.inference_mode():
+    with torch.no_grad():
         for indices in batches(problem, batch_size(graph)):
             if budget.left <= 0:
                 break

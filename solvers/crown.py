@@ -17,6 +17,7 @@ class Crown(Backend):
     name = "crown"
     summary = "CROWN (Zhang et al. 2018): backward linear bounds, intermediate bounds included"
     verdicts = frozenset({Verdict.VERIFIED, Verdict.UNKNOWN, Verdict.TIMEOUT})
+    certificate = "crown"
 
     def solve(self, problem: Problem, budget: Budget, progress: Progress = silent) -> Result:
         """Verified where the linear lower bound of every clause's best row is positive."""

@@ -17,6 +17,7 @@ class Ibp(Backend):
     name = "ibp"
     summary = "interval bound propagation (Gowal et al. 2018): two forward passes, loosest"
     verdicts = frozenset({Verdict.VERIFIED, Verdict.UNKNOWN, Verdict.TIMEOUT})
+    certificate = "ibp"
 
     def solve(self, problem: Problem, budget: Budget, progress: Progress = silent) -> Result:
         """Verified where the interval of every clause's best row is positive."""

@@ -1,13 +1,17 @@
-"""Attack, IBP, CROWN, attack again: each only on the cases still open, each only while time is left."""
+"""Attack, IBP, CROWN, attack again, alpha-CROWN: each only on the cases still open, each only while time is left."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 
+from provenn.solvers.alpha_crown import AlphaCrown
 from provenn.solvers.attack import Attack
+from provenn.solvers.auto_lirpa import AutoLirpaAlphaCrown, AutoLirpaCrown
 from provenn.solvers.base import Backend, Budget, Outcome, Problem, Progress, Result, Verdict, silent
 from provenn.solvers.crown import Crown
+from provenn.solvers.crown_ibp import CrownIbp
+from provenn.solvers.forward import Forward, ForwardBackward
 from provenn.solvers.ibp import Ibp
 from provenn.verifier.errors import BackendError
 
@@ -19,15 +23,15 @@ class Portfolio(Backend):
     """The default: cheap methods on everything, dear ones only on what is left."""
 
     name = "auto"
-    summary = "a brief attack -> ibp -> crown -> a longer attack, each on the cases still undecided"
+    summary = "a brief attack -> ibp -> crown -> a longer attack -> alpha-crown, each on the cases still undecided"
     verdicts = frozenset(Verdict)
 
     def solve(self, problem: Problem, budget: Budget, progress: Progress = silent) -> Result:
         """The first decisive outcome a case; otherwise the largest margin any method reached."""
-        phases: list[Backend] = [Ibp(), Crown()]
-        if problem.executor is not None:
-            phases = [BRIEF, *phases, Attack()]
-        return run(phases, problem, budget, progress)
+        bounds: list[Backend] = [Ibp(), Crown()]
+        if problem.executor is None:
+            return run([*bounds, AlphaCrown()], problem, budget, progress)
+        return run([BRIEF, *bounds, Attack(), AlphaCrown()], problem, budget, progress)
 
 
 def run(phases: Sequence[Backend], problem: Problem, budget: Budget, progress: Progress) -> Result:
@@ -68,7 +72,21 @@ def _after(progress: Progress, closed: int, total: int) -> Progress:
     return lambda done, _, phase: progress(closed + done, total, phase)
 
 
-BACKENDS: dict[str, type[Backend]] = {b.name: b for b in (Portfolio, Ibp, Crown, Attack)}
+BACKENDS: dict[str, type[Backend]] = {
+    b.name: b
+    for b in (
+        Portfolio,
+        Ibp,
+        CrownIbp,
+        Forward,
+        ForwardBackward,
+        Crown,
+        AlphaCrown,
+        Attack,
+        AutoLirpaCrown,
+        AutoLirpaAlphaCrown,
+    )
+}
 
 
 def backend(name: str) -> Backend:

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from provenn.api.certification import ItemResult
 from provenn.api.cli.artifacts import Kept
+from provenn.api.cross_check import CrossCheck
 from provenn.api.report import Point, overall, report
 from provenn.api.schemas import JobResult
 
@@ -27,13 +28,17 @@ MEANING = {
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """Everything known at the end; kept: what was written for each result; folder: --out; seconds: wall clock."""
+    """Everything known at the end; kept: what was written for each result; folder: --out; seconds: wall clock.
+
+    second: what --cross-check found, None if it was not asked for.
+    """
 
     points: Sequence[Point]
     results: Sequence[ItemResult]
     kept: Sequence[Kept]
     folder: str | None
     seconds: float
+    second: CrossCheck | None = None
 
     @property
     def verdict(self) -> str:
@@ -65,12 +70,16 @@ def as_json(answer: Answer) -> dict[str, Any]:
     if len(items) > 1:
         found["certificate"] = answer.folder if certificates else None
         found["items"] = items
+    if answer.second is not None:
+        wrong = [{"index": index, "message": message} for index, message in answer.second.disagreements]
+        found["cross_check"] = {"cases": answer.second.cases, "disagreements": wrong}
     return found
 
 
 def as_view(answer: Answer) -> RenderableType:
     """A table of facts for one question, a table of counts per radius for a batch."""
-    return _single(answer) if len(answer.results) == 1 else _batch(answer)
+    view = _single(answer) if len(answer.results) == 1 else _batch(answer)
+    return view if answer.second is None else Group(view, Text(), Text(_said(answer.second)))
 
 
 def _item(answer: Answer, index: int) -> dict[str, Any]:
@@ -88,6 +97,12 @@ def _assurance(answer: Answer) -> str | None:
 
 def _verdict(verdict: str) -> Text:
     return Text(verdict, style=f"bold {COLOURS[verdict]}")
+
+
+def _said(second: CrossCheck) -> str:
+    wrong = [f"  item {index}: {message}" for index, message in second.disagreements[:SHOWN]]
+    found = f"{len(second.disagreements)} disagreements" if wrong else "no disagreement"
+    return "\n".join([f"cross-check with auto_LiRPA and sampled points: {found} in {second.cases} cases", *wrong])
 
 
 def _single(answer: Answer) -> RenderableType:

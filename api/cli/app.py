@@ -121,6 +121,10 @@ def certify(
             metavar="DIR", help="Keep certificates and counterexamples in DIR; without it no file is written."
         ),
     ] = None,
+    cross_check: Annotated[
+        bool,
+        typer.Option("--cross-check", help="Compare with auto_LiRPA's bounds and sampled points; error if they clash."),
+    ] = False,
     json: Json = False,
 ) -> int:
     """Prove a property of a network, or find a counterexample: give --spec, or --input with --label and --eps."""
@@ -133,7 +137,7 @@ def certify(
         raise typer.BadParameter("--label, --eps, --norm, --clip and --target belong to --input", param_hint="--input")
     if spec is not None and robustness is not None:
         raise typer.BadParameter("give either --spec or --input, not both", param_hint="--spec")
-    request = Request(model, robustness or spec, method, timeout, device, seed, out)
+    request = Request(model, robustness or spec, method, timeout, device, seed, out, cross_check)
 
     from provenn.api.cli.certifying import run
 

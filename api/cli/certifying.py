@@ -13,6 +13,8 @@ from provenn.api.cli.outcome import CannotWrite, ExitCode
 from provenn.api.cli.progress import progress_bar
 from provenn.api.cli.questions import Questions, answer, from_file, from_options
 from provenn.api.cli.request import Request, Robustness
+from provenn.api.cross_check import CrossCheck, cross_check, require_second_opinion
+from provenn.verifier.errors import ProvennError
 
 CODES = {
     "verified": ExitCode.VERIFIED,
@@ -23,19 +25,23 @@ CODES = {
 
 
 def run(request: Request, as_json: bool) -> int:
-    """Prints the answer and returns the verdict's code, or INTERNAL if --out could not be written."""
-    trouble = _prepared(request, as_json)
+    """Prints the answer and returns the verdict's code; INTERNAL if --out could not be written, or if bounds clash."""
+    if request.cross_check:
+        require_second_opinion()
+    trouble: ProvennError | None = _prepared(request, as_json)
     start = time.monotonic()
     with progress_bar() as bar:
         model = load_model(read_file(request.model))
         questions = _questions(request, model)
         options = Options(request.method, request.seconds, request.device, request.seed)
         results = answer(model, questions, options, bar)
+        second = _compared(request, model, results, options)
     kept = [Kept()] * len(results)
     if request.out is not None and trouble is None:
         kept, trouble = _kept(request, results, model)
     folder = None if request.out is None else str(request.out)
-    found = Answer(questions.points, results, kept, folder, time.monotonic() - start)
+    found = Answer(questions.points, results, kept, folder, time.monotonic() - start, second)
+    trouble = trouble or (second.error if second is not None else None)
     said = answers.as_json(found) | ({"error": outcome.described(trouble)} if trouble else {})
     outcome.show(said, answers.as_view(found), as_json)
     if trouble is not None:
@@ -49,6 +55,13 @@ def _questions(request: Request, model: LoadedModel) -> Questions:
         return from_options(request.property, model)
     assert request.property is not None
     return from_file(request.property)
+
+
+def _compared(request: Request, model: LoadedModel, results: list[ItemResult], options: Options) -> CrossCheck | None:
+    """The questions are read again: those that were answered are not kept."""
+    return (
+        cross_check(model, _questions(request, model).specifications, results, options) if request.cross_check else None
+    )
 
 
 def _prepared(request: Request, as_json: bool) -> CannotWrite | None:

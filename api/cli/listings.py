@@ -44,10 +44,28 @@ def _checkable(data: bytes) -> dict[str, Any]:
 
 
 def operators() -> list[dict[str, Any]]:
-    """Every op: its name, the ONNX operators read into it, and whether it is exactly affine."""
-    from provenn.verifier.ops.table import OPS
+    """Every op: the ONNX operators read into it, what kind of function it is, and what is known of it.
 
-    return [{"op": op.__name__, "onnx": list(op.onnx), "affine": op.affine} for op in OPS]
+    free_parameters: whether alpha-CROWN has something to optimise; derivative: whether Lipschitz bounds may use it;
+    checked: the operators among them that the trusted checker reads too.
+    """
+    from provenn.verifier.check.network_ops import OPERATORS as CHECKED
+    from provenn.verifier.ops.base import Op
+    from provenn.verifier.ops.table import KINDS
+
+    return [
+        {
+            "op": op.__name__,
+            "onnx": list(op.onnx),
+            "affine": op.affine,
+            "kind": kind,
+            "free_parameters": op.free is not Op.free,
+            "derivative": op.affine or hasattr(op, "derivative"),
+            "checked": [name for name in op.onnx if name in CHECKED],
+        }
+        for kind, ops in KINDS.items()
+        for op in ops
+    ]
 
 
 def backends() -> list[dict[str, Any]]:
@@ -84,8 +102,9 @@ def network_view(summary: Mapping[str, Any]) -> RenderableType:
 def table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     """One line a row; the columns are the names of the first."""
     found = Table(*rows[0], box=None, pad_edge=False)
+    found.columns[0].no_wrap = True
     for row in rows:
-        found.add_row(*(Text(_plain(value)) for value in row.values()))
+        found.add_row(*(Text(_plain(value), overflow="fold") for value in row.values()))
     return found
 
 

@@ -64,6 +64,7 @@ class Request:
     device: str
     seed: int
     out: Path | None
+    cross_check: bool = False
 
     def __post_init__(self) -> None:
         if self.property is None:

