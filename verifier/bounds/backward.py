@@ -15,6 +15,7 @@ from provenn.verifier.bounds.interval import output_lower, require_valid, step
 from provenn.verifier.graph import Graph
 from provenn.verifier.interval import Interval
 from provenn.verifier.ops.base import Linearization, Op, WindowLinearization
+from provenn.verifier.ops.pull import weighed
 from provenn.verifier.ops.window import Windowed
 from provenn.verifier.region import Region
 
@@ -58,16 +59,45 @@ class Lines:
 
 
 @dataclass(frozen=True, eq=False)
+class Front:
+    """Where an affine map of the input alone ends that everything goes through, and its value at the box's centre.
+
+    With fewer coordinates than the input: rows are multiplied by a centre more cheaply there.
+    """
+
+    node: int
+    value: Tensor
+
+    @classmethod
+    def of(cls, graph: Graph, region: Region) -> Front | None:
+        """For boxes, where there is such a node."""
+        last = 0
+        for index, node in enumerate(graph.nodes[1:], start=1):
+            read = sum(n.inputs.count(last) for n in graph.nodes)
+            if node.op is None or not node.op.affine or node.inputs != (last,) or read != 1:
+                break
+            last = index
+        if not region.is_box or torch.Size(graph.nodes[last].shape).numel() >= torch.Size(graph.input_shape).numel():
+            return None
+        value = (region.box.lower + region.box.upper) / 2
+        for node in graph.nodes[1 : last + 1]:
+            value = node.op.forward(value) if node.op is not None else value
+        return cls(last, value)
+
+
+@dataclass(frozen=True, eq=False)
 class Relaxed:
     """A graph with every op replaced by linear bounds that hold over one region; filled front to back.
 
-    bounds: an enclosure of every node; lines: for every node the linear bounds of its op.
+    bounds: an enclosure of every node; lines: for every node the linear bounds of its op; front: what makes the last
+    steps of a pass cheaper, None where there is nothing.
     """
 
     graph: Graph
     region: Region
     bounds: list[Interval]
     lines: list[Lines | None]
+    front: Front | None = None
 
     def improvable(self, edge: Edge) -> Tensor:
         """Where a tighter bound of the edge's source could tighten its reader's lines: [batch, *source] of bool."""
@@ -81,7 +111,8 @@ class Relaxed:
         if entries is None:
             return self
         lines = [None if lines is None else lines.select(entries) for lines in self.lines]
-        return Relaxed(self.graph, self.region.select(entries), self.bounds, lines)
+        front = None if self.front is None else Front(self.front.node, self.front.value[entries])
+        return Relaxed(self.graph, self.region.select(entries), self.bounds, lines, front)
 
     def lower(
         self,
@@ -108,6 +139,7 @@ class Relaxed:
         self, last: int, pending: dict[int, Rows], constant: Tensor | None, own: Callable[[int, Rows], Lines | None]
     ) -> Tensor:
         """The rows pulled from node `last` and those before it to the input, and bounded there."""
+        centred = False
         for index in range(last, 0, -1):
             here = pending.pop(index, None)
             if here is None:
@@ -116,11 +148,15 @@ class Relaxed:
             lines = own(index, here) or self.lines[index]
             assert lines is not None
             pulled, offset = lines.through(here)
+            if self.front is not None and self.front.node == index and not isinstance(here, Windowed):
+                centred, offset = True, weighed(here, self.front.value)
+            elif centred:
+                offset = None
             if offset is not None:
                 constant = offset if constant is None else constant + offset
             for source, part in zip(self.graph.nodes[index].inputs, pulled, strict=True):
                 pending[source] = self._sum(source, pending.get(source), part)
-        best = self._concretize(pending[0]) if 0 in pending else self.bounds[0].lower.new_zeros((1, 1))
+        best = self._concretize(pending[0], centred) if 0 in pending else self.bounds[0].lower.new_zeros((1, 1))
         return best if constant is None else best + constant
 
     def output_lower(
@@ -148,8 +184,11 @@ class Relaxed:
         shape = self.graph.nodes[node].shape
         return _dense(first, shape) + _dense(second, shape)
 
-    def _concretize(self, rows: Rows) -> Tensor:
+    def _concretize(self, rows: Rows, centred: bool) -> Tensor:
+        """The smallest value of the rows over the region; centred: less that at the box's centre."""
         box = self.region.box
+        if centred:
+            return -weighed(_dense(rows, self.graph.input_shape).abs(), (box.upper - box.lower) / 2)
         if not isinstance(rows, Windowed) or not self.region.is_box:
             return self.region.concretize(_dense(rows, self.graph.input_shape))
         middle, radius = rows.look(torch.cat([(box.lower + box.upper) / 2, (box.upper - box.lower) / 2], 1)).chunk(2, 2)
@@ -178,7 +217,7 @@ def relax(graph: Graph, region: Region, tighten: Tighten | None) -> Relaxed:
 
     Raises: InvalidBounds.
     """
-    relaxed = Relaxed(graph, region, [region.box], [None])
+    relaxed = Relaxed(graph, region, [region.box], [None], Front.of(graph, region))
     values = [(region.box.lower + region.box.upper) / 2]
     aligned, exact = [region.is_box], [True]
     for index, node in enumerate(graph.nodes[1:], start=1):

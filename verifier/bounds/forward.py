@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from provenn.verifier.bounds import schedule
-from provenn.verifier.bounds.backward import Edge, Lines, Relaxed, relax
+from provenn.verifier.bounds.backward import Edge, Front, Lines, Relaxed, relax
 from provenn.verifier.bounds.interval import output_lower
 from provenn.verifier.graph import Graph
 from provenn.verifier.interval import Interval
@@ -95,7 +95,7 @@ def forward_backward(graph: Graph, region: Region, memory: float = schedule.MEMO
     """
     bounds = forward(graph, region, memory)
     lines = [None if n.op is None else Lines(n.op, [bounds[i] for i in n.inputs]) for n in graph.nodes]
-    return Relaxed(graph, region, bounds, lines)
+    return Relaxed(graph, region, bounds, lines, Front.of(graph, region))
 
 
 def forward_lower(

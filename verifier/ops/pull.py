@@ -17,7 +17,7 @@ def pull(
     A low + A- (high - low) needs one pass less; it rounds like the steeper of the two lines.
     """
     negative = coefficients.clamp(max=0)
-    pulled = torch.addcmul(coefficients * low, negative, high - low)
+    pulled = (coefficients * low).addcmul_(negative, high - low)
     constant = weighed(negative, high_intercept)
     if low_intercept is not None:
         constant = constant + weighed(coefficients.clamp(min=0), low_intercept)

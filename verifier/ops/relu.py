@@ -46,13 +46,17 @@ class Relu(Elementwise):
         """`relax` over fixed boxes: only the lower slope depends on the parameters."""
         positive, negative = upper.clamp(min=0), lower.clamp(max=0)
         slope = positive / (positive - negative).clamp(min=torch.finfo(upper.dtype).tiny)
-        slope = torch.where(lower >= 0, torch.ones_like(slope), slope)
-        intercept = -slope * negative
-        unstable = ((lower < 0) & (upper > 0)).to(slope.dtype)
         stable = (lower >= 0).to(slope.dtype)
+        slope = torch.maximum(slope, stable)
+        intercept = slope * -negative
+        steep, unstable = (slope > 0.5).to(slope.dtype), None
 
         def lines(parameters: Tensor | None) -> Relaxation:
-            below = (slope > 0.5).to(slope.dtype) if parameters is None else stable + unstable * parameters
-            return Relaxation(below, None, slope, intercept)
+            nonlocal unstable
+            if parameters is None:
+                return Relaxation(steep, None, slope, intercept)
+            if unstable is None:
+                unstable = ((lower < 0) & (upper > 0)).to(slope.dtype)
+            return Relaxation(stable + unstable * parameters, None, slope, intercept)
 
         return lines
