@@ -1,4 +1,4 @@
-"""Attack, IBP, CROWN, attack again, alpha-CROWN: each only on the cases still open, each only while time is left."""
+"""Attack, IBP, CROWN or something cheaper, attack again, alpha-CROWN: on the cases still open, while time is left."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ from provenn.solvers.crown import Crown
 from provenn.solvers.crown_ibp import CrownIbp
 from provenn.solvers.forward import Forward, ForwardBackward
 from provenn.solvers.ibp import Ibp
+from provenn.verifier.bounds.auto import choose
 from provenn.verifier.errors import BackendError
+
+LINEAR: dict[str, type[Backend]] = {"crown": Crown, "forward-backward": ForwardBackward, "crown-ibp": CrownIbp}
+"""What `choose` names."""
 
 BRIEF = Attack(steps=8, restarts=2)
 """Enough for what is plainly false (a misclassified input needs no step at all)."""
@@ -23,12 +27,16 @@ class Portfolio(Backend):
     """The default: cheap methods on everything, dear ones only on what is left."""
 
     name = "auto"
-    summary = "a brief attack -> ibp -> crown -> a longer attack -> alpha-crown, each on the cases still undecided"
+    summary = (
+        "a brief attack -> ibp -> crown (a cheaper linear bound where that would take minutes) -> a longer attack -> "
+        "alpha-crown, each on the cases still undecided"
+    )
     verdicts = frozenset(Verdict)
 
     def solve(self, problem: Problem, budget: Budget, progress: Progress = silent) -> Result:
         """The first decisive outcome a case; otherwise the largest margin any method reached."""
-        bounds: list[Backend] = [Ibp(), Crown()]
+        rows = max((sum(len(clause.bound) for clause in case.clauses) for case in problem.cases), default=0)
+        bounds: list[Backend] = [Ibp(), LINEAR[choose(problem.graph, len(problem.cases), rows)]()]
         if problem.executor is None:
             return run([*bounds, AlphaCrown()], problem, budget, progress)
         return run([BRIEF, *bounds, Attack(), AlphaCrown()], problem, budget, progress)

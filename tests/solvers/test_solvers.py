@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -17,6 +18,7 @@ from provenn.solvers.crown import Crown
 from provenn.solvers.ibp import Ibp
 from provenn.solvers.packing import pack
 from provenn.solvers.portfolio import BACKENDS, backend, merged
+from provenn.verifier.bounds import auto
 from provenn.verifier.errors import BackendError
 from provenn.verifier.graph import Graph
 from provenn.verifier.spec import Ball, Case, Clause, InputSet
@@ -86,6 +88,16 @@ def test_the_portfolio_decides_easy_problems_both_ways() -> None:
     assert {o.verdict for o in tight.outcomes} == {Verdict.VERIFIED}
     wide = backend("auto").solve(classification(3, Fraction(10)), Budget(60))
     assert {o.verdict for o in wide.outcomes} == {Verdict.FALSIFIED}
+
+
+def test_the_portfolio_takes_the_linear_bounds_that_the_network_affords(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = replace(classification(3, Fraction(1, 2)), executor=None)
+    stats = backend("auto").solve(problem, Budget(60)).stats
+    assert "crown_seconds" in stats and "crown-ibp_seconds" not in stats
+    monkeypatch.setattr(auto, "AFFORDABLE", 0.0)
+    monkeypatch.setattr(auto, "DEAR", 0.0)
+    stats = backend("auto").solve(problem, Budget(60)).stats
+    assert "crown-ibp_seconds" in stats and "crown_seconds" not in stats
 
 
 def test_the_l1_and_l2_balls_are_used_not_only_their_box() -> None:
