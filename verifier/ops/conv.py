@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from math import prod
 
 import torch
 from torch import Tensor
@@ -17,6 +19,9 @@ _TRANSPOSED = (torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transp
 
 FEW_CHANNELS, MANY_CHANNELS = 8, 48
 """Input channels below, and from, which other ways of transposing a convolution are the faster ones (measured)."""
+
+SMALL_MATRIX, DENSE = 1 << 17, 8
+"""Elements of a convolution's whole matrix, and times its kernel's work, up to which a product with it is faster."""
 
 Ints = tuple[int, ...]
 
@@ -106,13 +111,35 @@ class Conv(Affine):
 
     def adjoint(self, coefficients: Tensor, shapes: Sequence[Shape]) -> tuple[Tensor, ...]:
         """The transposed convolution, cropped to the input: cells that no window reaches get zero."""
+        shape = tuple(shapes[0])
+        if self._is_small(tuple(coefficients.shape[1:]), shape) and coefficients.shape[0] > 1:
+            matrix = self._matrices.get(shape)
+            if matrix is None:
+                size = coefficients[0].numel()
+                unit = torch.eye(size, dtype=self.weight.dtype, device=self.weight.device)
+                matrix = self._transposed(unit.reshape(size, *coefficients.shape[1:]), shape).flatten(1)
+                self._matrices[shape] = matrix
+            return ((coefficients.flatten(1) @ matrix).reshape(-1, *shape),)
+        return (self._transposed(coefficients, shape),)
+
+    @cached_property
+    def _matrices(self) -> dict[Shape, Tensor]:
+        """The whole matrix of a small convolution, by the shape of its input: filled as it is needed."""
+        return {}
+
+    def _is_small(self, output: Shape, shape: Shape) -> bool:
+        """Whether a product with the whole matrix is faster (measured): it is little larger than the kernel's work."""
+        elements = prod(output) * prod(shape)
+        return elements <= SMALL_MATRIX and elements <= DENSE * prod(output) * self.weight[0].numel()
+
+    def _transposed(self, coefficients: Tensor, shape: Shape) -> Tensor:
         begin, _ = split_padding(self.padding)
         # The last of o windows of span k, s apart, ends at s (o - 1) + k of the padded axis, where the input ends
         # at begin + n: the difference is cropped, or filled with zeros.
         axes = zip(self.stride, coefficients.shape[2:], self._steps.span(self.weight), strict=True)
         reached = [s * (o - 1) + k for s, o, k in axes]
-        end = tuple(r - b - n for r, b, n in zip(reached, begin, shapes[0][1:], strict=True))
-        return (self._steps.transpose(coefficients, self.weight, begin, end),)
+        end = tuple(r - b - n for r, b, n in zip(reached, begin, shape[1:], strict=True))
+        return self._steps.transpose(coefficients, self.weight, begin, end)
 
     def offset(self, shapes: Sequence[Shape], like: Tensor) -> Tensor:
         """b, at every output cell."""
