@@ -20,17 +20,20 @@ from provenn.solvers.attack import Replayed, replay
 from provenn.solvers.base import Budget, Outcome, Problem, Progress, Verdict, silent
 from provenn.solvers.portfolio import BACKENDS, backend
 from provenn.solvers.room import Room
+from provenn.verifier.bounds.backward import crown
 from provenn.verifier.bounds.interval import propagate
 from provenn.verifier.certificate.emit import emit
 from provenn.verifier.certificate.slopes import optimised_slopes, relu_names
 from provenn.verifier.check import CertificateRejected, Network, check, read_network
 from provenn.verifier.check.rows import Bounds, Box
-from provenn.verifier.errors import BackendError
+from provenn.verifier.errors import BackendError, Unbounded
 from provenn.verifier.graph import Graph
+from provenn.verifier.interval import Interval
 from provenn.verifier.region import Region
 from provenn.verifier.spec import Case, Specification
 
 FAR = "onnxruntime's outputs are far from real arithmetic on the file's numbers"
+RANDOM_POINTS = 16
 CONSTRAINED = "the checker reads boxes and balls of inputs, not linear constraints over several inputs"
 CONFIRMING_MARGIN, CONFIRMING_SHARE = 1e-6, 1e-10
 """What a float64 margin must exceed, itself and as a share of the largest bound of any value in the network, to be
@@ -99,9 +102,8 @@ def load_model(data: bytes) -> LoadedModel:
     Raises: InvalidModel, UnsupportedOp, ResourceLimit.
     """
     graph, executor = read(data), OnnxExecutor(data)
-    x = np.random.default_rng(0).uniform(-1, 1, (1, *executor.input_shape)).astype(np.float32)
+    x, exact = _random_point(graph)
     computed = executor.run(x).astype(np.float64).ravel()
-    exact = graph.forward(torch.from_numpy(x).double()).numpy().ravel()
     if not _near(computed, exact, exact):
         return LoadedModel(graph, executor, None, FAR, trusted=False)
     try:
@@ -115,13 +117,28 @@ def load_model(data: bytes) -> LoadedModel:
     return LoadedModel(graph, executor, network)
 
 
+def _random_point(graph: Graph) -> tuple[np.ndarray, np.ndarray]:
+    """A float32 input [1, *input] and the network's outputs there; the first of some where those are numbers.
+
+    A logarithm or a root makes most points of a network senseless, often all that have negative coordinates.
+    """
+    generator = np.random.default_rng(0)
+    for number in range(RANDOM_POINTS):
+        lowest = 0.0 if number % 2 else -1.0
+        x = generator.uniform(lowest, 1, (1, *graph.input_shape)).astype(np.float32)
+        exact = graph.forward(torch.from_numpy(x).double()).numpy().ravel()
+        if np.isfinite(exact).all():
+            break
+    return x, exact
+
+
 def _near(computed: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> bool:
     """Whether computed outputs lie in the interval, or within 1e-3 of the largest output from it.
 
     A guard against a file that two readers read differently, and against networks whose rounding errors matter more
     than that: for neither is a proof in real arithmetic worth its name.
     """
-    if computed.shape != lower.shape:
+    if computed.shape != lower.shape or not (np.isfinite(computed).all() and np.isfinite(lower).all()):
         return False
     slack = 1e-3 * (1 + np.abs(computed).max())
     return bool(((lower - slack <= computed) & (computed <= upper + slack)).all())
@@ -181,6 +198,7 @@ def _combined(outcomes: Sequence[Outcome]) -> ItemResult:
         margin=margin if np.isfinite(margin) else None,
         seconds=sum(o.seconds for o in outcomes),
         assurance="replayed" if witness else None,
+        reason=next((o.reason for o in deciding if o.reason), None),
         counterexample=_counterexample(witness) if witness else None,
     )
 
@@ -252,6 +270,14 @@ def _computed(problem: Problem, item: ItemResult, budget: Budget, why: str | Non
     return replace(item, verdict=str(Verdict.UNKNOWN), reason="bounded in float32, but not confirmed in float64")
 
 
+def _every_bound(graph: Graph, region: Region) -> list[Interval]:
+    try:
+        return propagate(graph, region.box)
+    except Unbounded:
+        with torch.no_grad():
+            return crown(graph, region).bounds
+
+
 def _tried(problem: Problem, case: Case) -> Replayed | None:
     """A counterexample among the centre, corners and random points of a case's box, moved into its input set."""
     assert problem.executor is not None
@@ -265,8 +291,10 @@ def _tried(problem: Problem, case: Case) -> Replayed | None:
 
 
 def _largest(problem: Problem) -> float:
-    """The largest absolute value that interval bounds allow anywhere in the network, in any case."""
-    sets = [case.inputs for case in problem.cases]
-    boxes = [Region.of([s], problem.graph.input_shape, "cpu", torch.float64).box for s in sets]
-    bounds = (bound for box in boxes for bound in propagate(problem.graph, box))
+    """The largest absolute value that interval bounds allow anywhere in the network, in any case.
+
+    Where they allow anything, because a function may leave its domain, CROWN's take their place.   Raises: Unbounded.
+    """
+    regions = [Region.of([case.inputs], problem.graph.input_shape, "cpu", torch.float64) for case in problem.cases]
+    bounds = (bound for region in regions for bound in _every_bound(problem.graph, region))
     return max(float(torch.maximum(b.lower.abs(), b.upper.abs()).max()) for b in bounds)

@@ -68,7 +68,8 @@ class Outcome:
     """What is known of one case.
 
     margin: largest known lower bound of min over clauses of max over rows of (d - C y); > 0 means verified;
-    -inf if none was computed. witness: float32 [*input_shape], confirmed by the executor; output: its answer.
+    -inf if none was computed. witness: float32 [*input_shape], confirmed by the executor; output: its answer. reason:
+    why nothing was computed, where that needs saying.
     """
 
     verdict: Verdict
@@ -77,6 +78,7 @@ class Outcome:
     seconds: float = 0.0
     witness: np.ndarray | None = None
     output: np.ndarray | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True, eq=False)

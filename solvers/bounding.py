@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from provenn.solvers.base import Budget, Outcome, Problem, Progress, Result, Verdict
 from provenn.solvers.packing import Packed, batches, pack
+from provenn.verifier.errors import Unbounded
 from provenn.verifier.graph import Graph
 
 Margins = Callable[[Graph, Packed], Tensor]
@@ -27,15 +28,28 @@ def bound_cases(problem: Problem, budget: Budget, progress: Progress, method: st
             if budget.left <= 0:
                 break
             start = time.monotonic()
-            packed = pack(graph, [problem.cases[i] for i in indices], problem.device, problem.dtype)
-            found = margins(graph, packed).tolist()
+            found = _margins(graph, problem, indices, margins)
             share = (time.monotonic() - start) / len(indices)
-            for index, margin in zip(indices, found, strict=True):
+            for index, (margin, reason) in zip(indices, found, strict=True):
                 verdict = Verdict.VERIFIED if margin > 0 else Verdict.UNKNOWN
-                outcomes[index] = replace(outcomes[index], verdict=verdict, margin=margin, seconds=share)
+                known = replace(outcomes[index], verdict=verdict, margin=margin, seconds=share, reason=reason)
+                outcomes[index] = known
             done += len(indices)
             progress(done, len(problem.cases), method)
     return Result(tuple(outcomes), {f"{method}_seconds": time.monotonic() - began})
+
+
+def _margins(
+    graph: Graph, problem: Problem, indices: Sequence[int], margins: Margins
+) -> list[tuple[float, str | None]]:
+    """A margin a case, or -inf and the reason; where one of several cannot be bounded, each alone."""
+    packed = pack(graph, [problem.cases[i] for i in indices], problem.device, problem.dtype)
+    try:
+        return [(margin, None) for margin in margins(graph, packed).tolist()]
+    except Unbounded as error:
+        if len(indices) == 1:
+            return [(-float("inf"), str(error))]
+    return [found for index in indices for found in _margins(graph, problem, [index], margins)]
 
 
 def batch_size(graph: Graph) -> int:

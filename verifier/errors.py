@@ -5,6 +5,7 @@ ProvennError
 │   └── UnsupportedOp       an operator (or a form of it) that no rule covers
 ├── InvalidSpecification    the property is malformed or does not fit the network: what, which line
 ├── InvalidBounds           lower > upper, or not a number, where a bound was expected
+│   └── Unbounded           over this region an op may leave its domain, or a bound overflows
 ├── ResourceLimit           a size, time or memory limit was reached: which, how much
 └── BackendError            a backend is unknown, not installed, or cannot take this problem
 
@@ -49,6 +50,10 @@ class InvalidSpecification(ProvennError):
 
 class InvalidBounds(ProvennError):
     """A lower bound above its upper bound, or a bound that is not a number."""
+
+
+class Unbounded(InvalidBounds):
+    """Over this region an op may leave its domain, or a bound is not finite: nothing is known, and nothing is wrong."""
 
 
 class ResourceLimit(ProvennError):

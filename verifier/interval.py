@@ -9,6 +9,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 
+def sure(lower: Tensor) -> Tensor:
+    """The lower bounds that are some: nan and plus infinity, which overflow makes, become minus infinity."""
+    inf = float("inf")
+    return lower.nan_to_num(nan=-inf, posinf=-inf, neginf=-inf)
+
+
 @dataclass(frozen=True, eq=False)
 class Interval:
     """lower <= value <= upper, elementwise, over [batch, *node]."""

@@ -74,6 +74,7 @@ OPERATORS: dict[str, Reader] = {
     "HardSwish": nonlinear.hard_swish,
     "Identity": constants.identity,
     "InstanceNormalization": normalization.instance_normalization,
+    "IsNaN": masking.is_nan,
     "LayerNormalization": normalization.layer_normalization,
     "LeakyRelu": nonlinear.leaky_relu,
     "Less": branches.less,

@@ -1,23 +1,36 @@
-"""Einsum and its relatives: sums of products of one computed tensor with constant ones."""
+"""Einsum and its relatives: sums of products of computed and constant tensors.
+
+With one computed factor they are one affine node. Several are multiplied two at a time, from the left: constants meet
+the first computed factor with which they share a letter, then the factors meet, each pair as one elementwise or matrix
+product.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from math import prod
 from string import ascii_letters, ascii_lowercase
 
 import numpy as np
 
+from provenn.models.onnx_ops.movement import transposed
 from provenn.models.onnx_ops.plan import Constant, Node, Plan, Value, Variable, tensor, whole
 from provenn.models.tensors import Array
 from provenn.verifier.ops.base import Op, Shape
 from provenn.verifier.ops.einsum import Einsum
+from provenn.verifier.ops.matmul import MatMul
+from provenn.verifier.ops.power import Pow
+from provenn.verifier.ops.product import Multiply
 
 Extents = dict[str, int]
 
+Factor = tuple[Value, str]
+"""A factor and the letters of its axes."""
+
 
 def einsum(plan: Plan, node: Node) -> Sequence[Value]:
-    """Sums of products by the letters of the axes, at most one factor computed from the input."""
+    """Sums of products by the letters of the axes."""
     given = node.attribute("equation")
     node.require(isinstance(given, str) and given, "it has no equation")
     operands = [node.input(i) for i in range(len(node.inputs))]
@@ -76,8 +89,11 @@ def contracted(plan: Plan, node: Node, operands: Sequence[Value], terms: Sequenc
             return whole(product(*arrays).reshape(shape))
 
         return plan.fold(node, [c for c, _ in constants], compute, shape, constants[0][0].floating)
-    node.supported(len(computed) == 1, "several factors computed from the input")
     node.require(all(c.floating for c, _ in constants), "a computed tensor meets a constant of whole numbers")
+    if len(computed) > 1:
+        value, term = _multiplied(plan, node, computed, constants, result)
+        order = tuple(term.index(letter) for letter in result if letter in term)
+        return plan.view(node, transposed(plan, node, value, (0, *(i + 1 for i in order))), shape)
     x, term = computed[0]
     source = "".join(letter for letter, n in zip(term, x.shape, strict=True) if n > 1)
     kept = "".join(letter for letter in result if extents[letter] > 1)
@@ -95,6 +111,65 @@ def contracted(plan: Plan, node: Node, operands: Sequence[Value], terms: Sequenc
     squeezed = plan.held(node, squeezed, True)
     emitted = plan.emit(node, make, [squeezed], (1, *(extents[a] for a in kept)), True, [c for c, _ in constants])
     return plan.view(node, emitted, shape)
+
+
+def _multiplied(plan: Plan, node: Node, computed: Sequence[Factor], constants: Sequence[Factor], result: str) -> Factor:
+    """The sum of products as a value [1, ..] with the letters of the other axes, those of the result in any order."""
+    waiting: list[list[Factor]] = [[factor] for factor in computed]
+    for value, term in constants:
+        sharing = (group for group in waiting if set(group[0][1]) & set(term))
+        next(sharing, waiting[0]).append((value, term))
+    product: Factor | None = None
+    for index, group in enumerate(waiting):
+        needed = result + "".join(term for later in waiting[index + 1 :] for _, term in later)
+        alone = _summed(plan, node, group, needed + (product[1] if product else ""))
+        product = _pair(plan, node, product, alone, needed) if product else alone
+    assert product is not None
+    return product
+
+
+def _summed(plan: Plan, node: Node, factors: Sequence[Factor], needed: str) -> Factor:
+    """One computed factor with its constants: [1, ..], an axis for every letter that is needed and longer than 1."""
+    values, terms = [v for v, _ in factors], [t for _, t in factors]
+    extents = _extents(node, values, terms)
+    kept = "".join(letter for letter, n in extents.items() if n > 1 and letter in needed)
+    x, shape = values[0], tuple(extents[letter] for letter in kept)
+    complete = len(factors) == 1 and "".join(a for a, n in zip(terms[0], x.shape, strict=True) if n > 1) == kept
+    value = x if complete else contracted(plan, node, values, terms, kept)
+    return plan.held(node, plan.view(node, value, (1, *shape)), True), kept
+
+
+def _pair(plan: Plan, node: Node, first: Factor, second: Factor, needed: str) -> Factor:
+    """The product of two computed factors, summed over the letters that are not needed.
+
+    Without a sum it is elementwise; with one, a product of matrices, a stack of them over the letters that stay.
+    """
+    (x, term), (y, other) = first, second
+    extents = dict(zip(term + other, (*x.shape[1:], *y.shape[1:]), strict=True))
+    stack = "".join(letter for letter in term if letter in other and letter in needed)
+    inner = "".join(letter for letter in term if letter in other and letter not in needed)
+    rows, columns = _without(term, other), _without(other, term)
+    count, m, k, n = (prod(extents[letter] for letter in part) for part in (stack, rows, inner, columns))
+    if isinstance(x, Variable) and isinstance(y, Variable) and x.step == y.step and term == other:
+        product, kept = plan.emit(node, Pow(2.0), [x], x.shape, True), term
+    else:
+        left = plan.view(node, _ordered(plan, node, first, stack + rows + inner), (1, count, m, k))
+        right = plan.view(node, _ordered(plan, node, second, stack + inner + columns), (1, count, k, n))
+        op, kept = MatMul() if inner else Multiply(), stack + rows + columns
+        product = plan.emit(node, op, [left, right], (1, count, m, n), True)
+    # Left over: letters that a square keeps, and those of which one factor has an axis of length 1.
+    product = plan.view(node, product, tuple(extents[letter] for letter in kept))
+    return _summed(plan, node, [(product, kept)], needed)
+
+
+def _ordered(plan: Plan, node: Node, factor: Factor, letters: str) -> Value:
+    """The value with its axes, beside the batch, in the order of the letters."""
+    value, term = factor
+    return transposed(plan, node, value, (0, *(1 + term.index(letter) for letter in letters)))
+
+
+def _without(letters: str, others: str) -> str:
+    return "".join(letter for letter in letters if letter not in others)
 
 
 def _product(factors: Sequence[tuple[str, Shape]], result: str) -> Callable[..., Array]:

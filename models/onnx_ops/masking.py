@@ -51,6 +51,15 @@ def masked(plan: Plan, node: Node, x: Value, condition: Constant, holds: bool) -
     return plan.emit(node, make, [x], x.shape, x.lead, [condition])
 
 
+def is_nan(plan: Plan, node: Node) -> Sequence[Value]:
+    """False everywhere: in real arithmetic on finite numbers every value is a number, or the bounds are refused.
+
+    Exporters ask it of a softmax, whose row would be none if all of it were masked by minus infinity.
+    """
+    x = node.input(0)
+    return [plan.fold(node, [], lambda: np.zeros(x.shape, dtype=np.int64), x.shape, False)]
+
+
 def trilu(plan: Plan, node: Node) -> Sequence[Value]:
     """The upper (or lower) triangle of matrices, zeros elsewhere."""
     x, upper = node.input(0), node.flag("upper", True)

@@ -209,12 +209,6 @@ def test_small_files_of_huge_results_are_refused_before_they_are_made(name: str)
         read(HUGE[name].model().SerializeToString())
 
 
-def test_products_of_computed_values_are_no_einsum() -> None:
-    made = model([node("Einsum", ["x", "x"], ["y"], equation="bi,bi->b")], (1, 3))
-    with pytest.raises(UnsupportedOp, match="computed from the input"):
-        read(made.SerializeToString())
-
-
 @pytest.mark.parametrize(("old", "new", "refused"), [(14, 8, True), (14, 32, True), (14, 28, False), (7, 5, False)])
 def test_a_cell_that_float32_rounds_elsewhere_is_refused(old: int, new: int, refused: bool) -> None:
     """Cell 4 of 8 lies at 4 * 14 / 8 = 7 exactly; in float32, divided by 8 / 14, it lies below 7."""

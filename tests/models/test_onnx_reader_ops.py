@@ -293,7 +293,7 @@ FORMS = {
 
 ON_CONSTANTS = {"Equal", "EyeLike", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Mod", "NonZero", "Not", "And"}
 ON_CONSTANTS |= {"Or", "Range", "Size", "Xor"}
-BY_OTHER_TESTS = {"Constant", "ConstantOfShape", "Shape", "Swish"} | ON_CONSTANTS
+BY_OTHER_TESTS = {"Constant", "ConstantOfShape", "IsNaN", "Shape", "Swish"} | ON_CONSTANTS
 
 
 def test_the_table_covers_every_operator() -> None:

@@ -20,7 +20,8 @@ from provenn.solvers.packing import pack
 from provenn.solvers.portfolio import BACKENDS, backend, merged
 from provenn.verifier.bounds import auto
 from provenn.verifier.errors import BackendError
-from provenn.verifier.graph import Graph
+from provenn.verifier.graph import Graph, sequential
+from provenn.verifier.ops.exponential import Log
 from provenn.verifier.spec import Ball, Case, Clause, InputSet
 
 
@@ -98,6 +99,17 @@ def test_the_portfolio_takes_the_linear_bounds_that_the_network_affords(monkeypa
     monkeypatch.setattr(auto, "DEAR", 0.0)
     stats = backend("auto").solve(problem, Budget(60)).stats
     assert "crown-ibp_seconds" in stats and "crown_seconds" not in stats
+
+
+def test_a_case_that_cannot_be_bounded_is_unknown_with_the_reason_and_costs_the_others_nothing() -> None:
+    """log(x): numbers below 0 are outside of its domain."""
+    graph = sequential((1,), [Log()])
+    clause = Clause(((Fraction(-1),),), (Fraction(1),))
+    cases = [Case(around(np.array([x], np.float32), Fraction(1)), (clause,)) for x in (2, 0.5, 3)]
+    for method in (Ibp(), Crown()):
+        outcomes = method.solve(Problem(graph, cases), Budget(9)).outcomes
+        assert [o.verdict for o in outcomes] == [Verdict.VERIFIED, Verdict.UNKNOWN, Verdict.VERIFIED]
+        assert outcomes[1].reason is not None and "Log" in outcomes[1].reason and outcomes[0].reason is None
 
 
 def test_the_l1_and_l2_balls_are_used_not_only_their_box() -> None:

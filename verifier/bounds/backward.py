@@ -13,7 +13,7 @@ from torch import Tensor
 from provenn.verifier.bounds import schedule
 from provenn.verifier.bounds.interval import output_lower, require_valid, step
 from provenn.verifier.graph import Graph
-from provenn.verifier.interval import Interval
+from provenn.verifier.interval import Interval, sure
 from provenn.verifier.ops.base import Linearization, Op, WindowLinearization
 from provenn.verifier.ops.pull import weighed
 from provenn.verifier.ops.window import Windowed
@@ -157,7 +157,7 @@ class Relaxed:
             for source, part in zip(self.graph.nodes[index].inputs, pulled, strict=True):
                 pending[source] = self._sum(source, pending.get(source), part)
         best = self._concretize(pending[0], centred) if 0 in pending else self.bounds[0].lower.new_zeros((1, 1))
-        return best if constant is None else best + constant
+        return sure(best if constant is None else best + constant)
 
     def output_lower(
         self, matrix: Float[Tensor, "spec batch outputs"], memory: float = schedule.MEMORY

@@ -13,7 +13,7 @@ from provenn.verifier.bounds import schedule
 from provenn.verifier.bounds.backward import Edge, Front, Lines, Relaxed, relax
 from provenn.verifier.bounds.interval import output_lower
 from provenn.verifier.graph import Graph
-from provenn.verifier.interval import Interval
+from provenn.verifier.interval import Interval, sure
 from provenn.verifier.ops.form import Form, combined, common, scale
 from provenn.verifier.region import Region
 
@@ -169,7 +169,7 @@ def _lower(graph: Graph, region: Region, matrix: Tensor) -> Tensor:
     sources = common([forms.at(relaxed, index) for index in pending])
     rows = list(pending.values())
     form = combined((rows, total), (rows, total), sources)
-    lower = lowest(region, form.lower()).T
+    lower = sure(lowest(region, form.lower()).T)
     return torch.fmax(lower, output_lower(graph, relaxed.bounds, matrix))
 
 

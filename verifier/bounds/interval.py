@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from provenn.verifier.errors import InvalidBounds
+from provenn.verifier.errors import InvalidBounds, Unbounded
 from provenn.verifier.graph import Graph
-from provenn.verifier.interval import Interval
+from provenn.verifier.interval import Interval, sure
 
 
 def propagate(graph: Graph, box: Interval) -> list[Interval]:
@@ -27,21 +27,27 @@ def propagate(graph: Graph, box: Interval) -> list[Interval]:
 
 
 def step(graph: Graph, index: int, bounds: Sequence[Interval]) -> Interval:
-    """The enclosure of node `index` from those of its inputs."""
+    """The enclosure of node `index` from those of its inputs.   Raises: Unbounded."""
     node = graph.nodes[index]
     assert node.op is not None
-    return node.op.interval(*(bounds[i] for i in node.inputs))
+    try:
+        return node.op.interval(*(bounds[i] for i in node.inputs))
+    except Unbounded as error:
+        raise Unbounded(f"node '{node.name}': {error}") from None
 
 
 def require_valid(graph: Graph, bounds: Sequence[Interval]) -> None:
-    """Raises: InvalidBounds naming the first node with lower > upper or a bound that is not finite."""
+    """Raises: Unbounded naming the first node with a bound that is not finite, InvalidBounds one with lower > upper."""
     # A nan fails the first comparison, and amin and amax are cheaper than isfinite.
     inf = float("inf")
     checks = [(b.lower <= b.upper).all() & (b.lower.amin() > -inf) & (b.upper.amax() < inf) for b in bounds]
     valid = torch.stack(checks).tolist()
     if not all(valid):
-        name = graph.nodes[valid.index(False)].name
-        raise InvalidBounds(f"node '{name}': a bound is not finite, or a lower bound lies above its upper bound")
+        first = valid.index(False)
+        name, wrong = graph.nodes[first].name, bounds[first]
+        if not (wrong.lower.isfinite() & wrong.upper.isfinite()).all():
+            raise Unbounded(f"node '{name}': a bound is not finite; use a smaller region")
+        raise InvalidBounds(f"node '{name}': a lower bound lies above its upper bound")
 
 
 def output_lower(
@@ -65,7 +71,7 @@ def output_lower(
         total = total if offset is None else total + offset
         for source, part in zip(node.inputs, pulled, strict=True):
             pending[source] = pending[source] + part if source in pending else part
-    return total
+    return sure(total)
 
 
 def rows_over_box(matrix: Float[Tensor, "spec batch cells"], box: Interval) -> Float[Tensor, "spec batch"]:

@@ -65,10 +65,13 @@ class Rows:
         up = self.sign > 0
         below = lower.masked_fill(~(self.chosen & up), -torch.inf)
         above = (-lower).masked_fill(~(self.chosen & ~up), torch.inf)
-        rounding = ROUNDING * torch.finfo(low.dtype).eps * torch.maximum(-low, high).amax(1, keepdim=True)
+        largest = torch.maximum(-low, high).amax(1, keepdim=True).nan_to_num(nan=0, posinf=0)
         low = low.scatter_reduce(1, self.index.T, below.T, "amax")
         high = high.scatter_reduce(1, self.index.T, above.T, "amin")
-        low, high = low.minimum(high.maximum(low - rounding)), high.maximum(low.minimum(high + rounding))
+        apart = low - high
+        rounding = largest * (ROUNDING * torch.finfo(low.dtype).eps)
+        swapped = rounding * (apart <= rounding)
+        low, high = low.minimum(high.maximum(low - swapped)), high.maximum(low.minimum(high + swapped))
         return Interval(self._back(low, interval.lower), self._back(high, interval.upper))
 
     def among(self, mask: Tensor) -> Tensor:

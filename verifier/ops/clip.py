@@ -67,8 +67,8 @@ class Clip(Elementwise):
         first, second = self.forward(lower), self.forward(upper)
         at_p, at_q = self.forward(p), self.forward(q)
         inside = (lower >= self.minimum) & (upper <= self.maximum)
-        rising, low = _unless(inside, *chord(p, at_p, upper, second))
-        falling, high = _unless(inside, *chord(lower, first, q, at_q))
+        rising, low = _unless(inside, *_chord(p, at_p, upper, second))
+        falling, high = _unless(inside, *_chord(lower, first, q, at_q))
         starts = self._starts(lower, upper)
 
         def lines(parameters: Tensor | None) -> Relaxation:
@@ -84,6 +84,13 @@ class Clip(Elementwise):
         """1 where the chord's own piece is the longer one: [2, batch, *node]."""
         p, q = lower.clamp(min=self.minimum), upper.clamp(max=self.maximum)
         return torch.stack([upper - p > p - lower, q - lower > upper - q]).to(lower.dtype)
+
+
+def _chord(x: Tensor, fx: Tensor, y: Tensor, fy: Tensor) -> tuple[Tensor, Tensor]:
+    """(slope, intercept); the constant fx where x >= y: drawn from 0 to 1, no quotient of nothing has a derivative."""
+    some = x < y
+    x, y = torch.where(some, x, 0.0), torch.where(some, y, 1.0)
+    return chord(x, fx, y, torch.where(some, fy, fx))
 
 
 def _unless(inside: Tensor, slope: Tensor, intercept: Tensor) -> tuple[Tensor, Tensor]:

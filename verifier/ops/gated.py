@@ -95,9 +95,9 @@ class Mish(Gated):
         return z * (n / (n + 2))
 
     def slope(self, z: Tensor) -> Tensor:
-        """N / (n + 2) + 4 z e (1 + e) / (n + 2)^2."""
-        y = self.scale * z
-        e = torch.exp(y.clamp(max=30))
+        """N / (n + 2) + 4 z e (1 + e) / (n + 2)^2; beyond 30 the second term is 0 in any format."""
+        y = (self.scale * z).clamp(max=30)
+        e = torch.exp(y)
         n = e * (e + 2)
         return n / (n + 2) + y * (e / (n + 2)) * (4 * (1 + e) / (n + 2))
 
@@ -199,9 +199,10 @@ def _gated(left: float, right: float, turn: float, scale: float) -> Form:
 def _hard_swish(alpha: float, beta: float) -> Form:
     start, end = -beta / alpha, (1 - beta) / alpha
     kinks = (Kink(start, 0.0, -beta), Kink(end, 2 - beta, 1.0))
-    # Unfolded, the kinks are [start, start + 1] and [end + 1, end + 2]; they belong to the concave pieces.
-    pieces = ((-inf, start + 1), (end + 1, inf))
-    return Form(convex=((start + 1, end + 1),), concave=pieces, turns=(-beta / (2 * alpha),), kinks=kinks)
+    # Unfolded by s, the kinks are [start, start + s] and [end + s, end + 2 s]; they belong to the concave pieces.
+    s = 2.0 ** -math.floor(math.log2(alpha))
+    convex, pieces = ((start + s, end + s),), ((-inf, start + s), (end + s, inf))
+    return Form(convex=convex, concave=pieces, turns=(-beta / (2 * alpha),), kinks=kinks, stretch=s)
 
 
 @cache

@@ -59,7 +59,7 @@ class Sqrt(Univariate):
         return 0.5 / torch.sqrt(z.clamp(min=torch.finfo(z.dtype).tiny))
 
     def derivative(self, box: Interval) -> Interval:
-        """Falls from infinity at 0.   Raises: InvalidBounds for negative numbers."""
+        """Falls from infinity at 0.   Raises: Unbounded for negative numbers."""
         self.require_domain(box.lower, box.upper)
         unit = ULPS * torch.finfo(box.lower.dtype).eps
         return Interval(0.5 / torch.sqrt(box.upper) * (1 - unit), 0.5 / torch.sqrt(box.lower) * (1 + unit))
@@ -120,9 +120,13 @@ class Pow(Univariate):
 
     def outside(self, lower: Tensor, upper: Tensor) -> Tensor | None:
         """Where it has no value, or where the value or a slope overflows."""
-        margin = 1.5 if self.exponent < 0 else 0.5
-        most = math.pow(torch.finfo(lower.dtype).max, 1 / max(abs(self.exponent) + margin, 1.0))
-        least = 1 / most if self.exponent < 0 else 0.0
+        size, numbers = abs(self.exponent), torch.finfo(lower.dtype)
+        # Lines take a slope times z, and gradients the slope's slope, which grows fastest toward a pole at 0.
+        largest = numbers.max / (8 * (2 + size) ** 2)
+        most = (
+            math.pow(numbers.max, 1 / (size + 1.5)) if self.exponent < 0 else math.pow(largest, 1 / max(size + 0.5, 1))
+        )
+        least = math.pow(largest, -1 / (size + 2.5)) if self.exponent < 0 else 0.0
         good = (lower >= -most) & (upper <= most)
         if not self.whole:
             good = good & (lower >= least)

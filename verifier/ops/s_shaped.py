@@ -124,9 +124,10 @@ class _Tangents:
     def midpoint(self) -> Tensor:
         """Where between `first` and the upper end the midpoint lies, 0 where it lies before."""
         length = self.upper - self.first
+        some = length > torch.finfo(length.dtype).tiny
         middle = self.lower / 2 + self.upper / 2
-        place = (middle - self.first) / torch.where(length > 0, length, 1.0)
-        return torch.where(length > 0, place, 0.0).clamp(0, 1)
+        place = (middle - self.first) / torch.where(some, length, 1.0)
+        return torch.where(some, place, 0.0).clamp(0, 1)
 
     def lines(self, place: Tensor) -> tuple[Tensor, Tensor]:
         """(slope, intercept) of the lower line, negated in the intercept, and of the upper line."""

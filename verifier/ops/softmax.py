@@ -167,7 +167,7 @@ def extremes(box: Interval) -> Interval:
     It increases with x_i and falls with every other cell, so it is -log(1 + e^-d), d = x_i - log(sum of the others'
     e^x_j), at the ends.
     """
-    shift = box.upper.amax(-1, keepdim=True).detach()
+    shift, tiny = box.upper.amax(-1, keepdim=True).detach(), torch.finfo(box.lower.dtype).tiny
     low, high = box.lower - shift, box.upper - shift
     ends = []
     for own, others, sign in ((low, high, -1), (high, low, 1)):
@@ -175,7 +175,9 @@ def extremes(box: Interval) -> Interval:
         unit = torch.finfo(low.dtype).eps
         size = own.abs() + rest.clamp(min=others.amin(-1, keepdim=True)).abs()
         error = unit * (low.shape[-1] + 8 + 4 * size)
-        ends.append(torch.nn.functional.logsigmoid(own - rest + sign * error) + sign * unit * 4 * (own - rest).abs())
+        # Computed to a few roundings of itself however large d is, as it is beside a mask; of what underflows, to tiny.
+        value = torch.nn.functional.logsigmoid(own - rest + sign * error)
+        ends.append(value + sign * (4 * unit * value.abs() + tiny))
     return Interval(ends[0], ends[1].clamp(max=0))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -75,7 +76,7 @@ class _Corners:
         self.lower, self.upper = lower, upper
         self.below = ((lower, first), (leaves, first), (reaches, last - size), (upper, last))
         self.above = ((lower, first), (leaves, first + size), (reaches, last), (upper, last))
-        width = (upper - lower).clamp(min=torch.finfo(lower.dtype).tiny)
+        width = (upper - lower).clamp(min=_least(lower))
         # From jump to jump, then on to the far end; of that no more than a line through the midpoint can use.
         self.through = _ratio(last - size - first, reaches - leaves)
         most = 2 * (last - first) / width
@@ -172,8 +173,13 @@ class Round(Step):
 
 
 def _ratio(rise: Tensor, run: Tensor) -> Tensor:
-    """The slope; 0 over nothing."""
-    return torch.where(run > 0, rise / torch.where(run > 0, run, 1.0), 0.0)
+    """The slope, at most `rise / _least`; 0 over nothing."""
+    return torch.where(run > 0, rise / run.clamp(min=_least(run)), 0.0)
+
+
+def _least(like: Tensor) -> float:
+    """The least run that slopes are taken over: beyond it their derivatives, and then they themselves, overflow."""
+    return 2 * math.sqrt(torch.finfo(like.dtype).tiny)
 
 
 def _held(z: Tensor, lower: Tensor, upper: Tensor) -> Tensor:

@@ -47,12 +47,17 @@ class Tangents:
             following = _held(pieces.next_start, self.low, self.high)
             beyond = self.at_lower + self.slope_low * (self.upper - self.lower) > self.at_upper
             second = (following < self.high) & ((end <= self.low) | beyond)
-            self.reach_low = torch.where(second, function.contact(end)[0], self.lower)
-            self.reach_high = torch.where(second, self.upper, function.contact(following)[0])
+            self.reach_low = torch.where(second, self._folded(end), self.lower)
+            self.reach_high = torch.where(second, self.upper, self._folded(following))
             start = torch.where(second, following, start)
             end = torch.where(second, _held(pieces.next_end, self.low, self.high), end)
-        self.start, self.end = function.contact(start)[0], function.contact(end)[0]
+        self.start, self.end = self._folded(start), self._folded(end)
         self._search(start, end)
+
+    def _folded(self, place: Tensor) -> Tensor:
+        """The number z at an unfolded coordinate, that of the box's ends exactly."""
+        inside = torch.where(place <= self.low, self.lower, self.function.contact(place)[0])
+        return torch.where(place >= self.high, self.upper, inside)
 
     def _values(self) -> None:
         """What is asked of the ends of the box, and the chord."""
@@ -111,9 +116,10 @@ class Tangents:
     def midpoint(self) -> Tensor:
         """Where the midpoint of the box lies between `first` and `last`: [sides, batch, *node] in [0, 1]."""
         length = self.last - self.first
+        some = length > torch.finfo(length.dtype).tiny
         middle = self.function.unfolded(self.lower / 2 + self.upper / 2, True)
-        place = (middle - self.first) / torch.where(length > 0, length, 1.0)
-        return torch.where(length > 0, place, 0.0).clamp(0, 1)
+        place = (middle - self.first) / torch.where(some, length, 1.0)
+        return torch.where(some, place, 0.0).clamp(0, 1)
 
     def lines(self, place: Tensor) -> tuple[Tensor, Tensor]:
         """(slope, intercept) of lines on the function's side, the intercept times `sign`."""

@@ -20,7 +20,7 @@ from math import inf
 import torch
 from torch import Tensor
 
-from provenn.verifier.errors import InvalidBounds
+from provenn.verifier.errors import Unbounded
 from provenn.verifier.interval import Interval
 from provenn.verifier.ops.base import Elementwise, Relaxation
 from provenn.verifier.ops.lines import apart, together
@@ -45,14 +45,16 @@ class Kink:
 class Form:
     """Where a function is convex and where concave (at most two pieces each), and where its slope changes sign.
 
-    Pieces are stated in the unfolded coordinate, in which every kink is a stretch of length 1 along which z stands
-    still while the slope goes from `left` to `right`; without kinks it is z itself. image: a range no value leaves.
+    Pieces are stated in the unfolded coordinate, in which every kink is a stretch of length `stretch` along which z
+    stands still while the slope goes from `left` to `right`; without kinks it is z itself. The length is about that of
+    the pieces between kinks: beside a much longer one they would be lost to rounding. image: a range no value leaves.
     """
 
     convex: tuple[Piece, ...] = ()
     concave: tuple[Piece, ...] = ()
     turns: tuple[float, ...] = ()
     kinks: tuple[Kink, ...] = ()
+    stretch: float = 1.0
     image: Piece = (-inf, inf)
 
 
@@ -115,7 +117,7 @@ class Univariate(Elementwise):
     def interval(self, *inputs: Interval) -> Interval:
         """Values at the ends and at the turning points between them, widened by their rounding.
 
-        Raises: InvalidBounds if a box leaves the domain.
+        Raises: Unbounded if a box leaves the domain.
         """
         lower, upper = inputs[0].lower, inputs[0].upper
         self.require_domain(lower, upper)
@@ -128,7 +130,7 @@ class Univariate(Elementwise):
     def derivative(self, box: Interval) -> Interval:
         """Slopes at the ends and where curvature changes sign between them, widened by their rounding.
 
-        Raises: InvalidBounds if a box leaves the domain.
+        Raises: Unbounded if a box leaves the domain.
         """
         self.require_domain(box.lower, box.upper)
         form = self.form()
@@ -152,7 +154,7 @@ class Univariate(Elementwise):
 
         Parameters choose the tangent points; the default is the midpoint of the box or the nearest useful point, the
         line that encloses the least area. The range of useful points is taken as fixed where gradients are taken.
-        Raises: InvalidBounds if a box leaves the domain.
+        Raises: Unbounded if a box leaves the domain.
         """
         return self.relaxer(lower, upper)(parameters)
 
@@ -177,12 +179,12 @@ class Univariate(Elementwise):
         return lines
 
     def require_domain(self, lower: Tensor, upper: Tensor) -> None:
-        """Raises: InvalidBounds naming the first box that leaves the domain."""
+        """Raises: Unbounded naming the first box that leaves the domain."""
         bad = self.outside(lower, upper)
         if bad is not None and bool(bad.any()):
             first = bad.flatten().to(torch.uint8).argmax()
             box = f"[{lower.flatten()[first]:.9g}, {upper.flatten()[first]:.9g}]"
-            raise InvalidBounds(
+            raise Unbounded(
                 f"{type(self).__name__}: its input can be anything in {box}, but it is bounded on {self.domain} only; "
                 "use a smaller region, or keep the input away from there in the network"
             )
@@ -209,21 +211,25 @@ class Univariate(Elementwise):
 
     def unfolded(self, z: Tensor, after: bool) -> Tensor:
         """The coordinate of z; at a kink the one before it, or the one after it."""
-        passed = [(z >= kink.at) if after else (z > kink.at) for kink in self.form().kinks]
-        return sum((p.to(z.dtype) for p in passed), start=z)
+        form = self.form()
+        passed = [(z >= kink.at) if after else (z > kink.at) for kink in form.kinks]
+        return sum((form.stretch * p.to(z.dtype) for p in passed), start=z)
 
     def contact(self, place: Tensor) -> tuple[Tensor, Tensor]:
         """(z, slope) at an unfolded coordinate."""
-        kinks = self.form().kinks
+        kinks, stretch = self.form().kinks, self.form().stretch
         if not kinks:
             return place, self.slope(place)
-        turned = [(place - kink.at - index).clamp(0, 1) for index, kink in enumerate(kinks)]
+        turned = [(place - kink.at - index * stretch).clamp(0, stretch) for index, kink in enumerate(kinks)]
         point = place - sum(turned)
-        for kink, r in zip(kinks, turned, strict=True):
-            point = torch.where((r > 0) & (r < 1), kink.at, point)
+        unit = ULPS * torch.finfo(place.dtype).eps
+        for index, kink in enumerate(kinks):
+            # A coordinate next to the kink's stretch can be rounded to the other side of the kink, and of its slopes.
+            near = (point - kink.at).abs() <= unit * (abs(kink.at) + (index + 1) * stretch)
+            point = torch.where((turned[index] > 0) & (turned[index] < stretch) | near, kink.at, point)
         slope = self.slope(point)
         for kink, r in zip(kinks, turned, strict=True):
-            slope = torch.where(point == kink.at, kink.left + r * (kink.right - kink.left), slope)
+            slope = torch.where(point == kink.at, kink.left + r / stretch * (kink.right - kink.left), slope)
         return point, slope
 
 

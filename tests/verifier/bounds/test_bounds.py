@@ -10,7 +10,10 @@ from networks import box, mlp, residual, samples
 from torch import Tensor
 
 from provenn.verifier.bounds.backward import crown, crown_ibp
-from provenn.verifier.bounds.interval import propagate
+from provenn.verifier.bounds.forward import forward_lower
+from provenn.verifier.bounds.interval import output_lower, propagate
+from provenn.verifier.bounds.schedule import ROUNDING, Rows
+from provenn.verifier.bounds.slopes import alpha_crown, optimised_lower
 from provenn.verifier.errors import InvalidBounds
 from provenn.verifier.graph import Graph, sequential
 from provenn.verifier.interval import Interval
@@ -134,6 +137,46 @@ def test_a_bound_that_is_not_finite_is_refused(value: float) -> None:
         propagate(graph, Interval(bad, bad))
     with pytest.raises(InvalidBounds):
         crown(graph, Region(Interval(bad, bad)))
+
+
+@pytest.mark.parametrize(("dtype", "size"), [(torch.float32, 2e19), (torch.float64, 1.5e154)])
+def test_coefficients_that_overflow_bound_nothing(dtype: torch.dtype, size: float) -> None:
+    """All values are small and finite, but the rows' coefficients are infinite: that must not look like a bound."""
+    one, zeros = torch.eye(2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
+    last = Linear(torch.tensor([[1.0, -0.75]], dtype=torch.float64) * size, zeros[:1])
+    for middle in ([Relu()], []):
+        graph = sequential((2,), [Linear(one * size, zeros), *middle, last]).to("cpu", dtype)
+        lower = torch.tensor([[1e-10, 2e-10]], dtype=dtype)
+        region, matrix = Region(Interval(lower, lower * 1.0001)), torch.ones(1, 1, 1, dtype=dtype)
+        true = float(graph.forward(lower))
+        found = {
+            "ibp": output_lower(graph, propagate(graph, region.box), matrix),
+            "crown": crown(graph, region).output_lower(matrix),
+            "crown-ibp": crown_ibp(graph, region).output_lower(matrix),
+            "forward": forward_lower(graph, region, matrix),
+            "alpha-crown": optimised_lower(alpha_crown(graph, region), matrix).lower,
+        }
+        assert not [name for name, bound in found.items() if not float(bound) <= true]
+
+
+def single_rows(size: int, dtype: torch.dtype) -> Rows:
+    """A lower bound of every coordinate."""
+    index = torch.arange(size).unsqueeze(1)
+    return Rows(None, index, torch.ones_like(index).to(dtype), torch.ones_like(index, dtype=torch.bool), False)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_only_roundings_may_cross_a_bound(dtype: torch.dtype) -> None:
+    unit = ROUNDING * torch.finfo(dtype).eps * 10
+    rows, known = single_rows(2, dtype), torch.tensor([[10.0, 1.0]], dtype=dtype)
+    for crossing, allowed in ((0.5, True), (1.5, False), (2.5, False), (1000.0, False)):
+        bounds = Interval(-known, known)
+        for lower in ([-10.0, 1 + crossing * unit], *([[-10.0, -10.0]] * 50)):
+            bounds = rows.tighten(bounds, torch.tensor(lower, dtype=dtype).unsqueeze(1))
+        assert bool((bounds.lower <= bounds.upper).all()) is allowed
+    infinite = Interval(torch.tensor([[-torch.inf, -1.0]], dtype=dtype), known)
+    crossed = rows.tighten(infinite, torch.tensor([[-5.0], [100.0]], dtype=dtype))
+    assert float(crossed.lower[0, 1]) == 100 and float(crossed.upper[0, 1]) == 1
 
 
 def test_float32_agrees_with_float64() -> None:
