@@ -14,10 +14,9 @@ import numpy as np
 
 from provenn.models.onnx_ops import arithmetic
 from provenn.models.onnx_ops.arithmetic import added, joined
-from provenn.models.onnx_ops.plan import SMALL, Node, Plan, Value, Variable, widened
-from provenn.verifier.errors import InvalidModel
+from provenn.models.onnx_ops.plan import Node, Plan, Value, Variable, op_of
 from provenn.verifier.ops.arithmetic import ReduceMean, Scale
-from provenn.verifier.ops.base import Op, Shape
+from provenn.verifier.ops.base import Shape
 from provenn.verifier.ops.centre import Centre
 from provenn.verifier.ops.normalization import Normalize
 from provenn.verifier.ops.power import Pow, Reciprocal, Sqrt
@@ -176,15 +175,3 @@ def _mean_of_squares(plan: Plan, x: Variable) -> tuple[RootMeanSquare, int] | No
     if type(average) is not ReduceMean or not average.keepdims or power != Pow(2.0) or not epsilon > 0:
         return None
     return RootMeanSquare(average.axes, epsilon), source
-
-
-def op_of(plan: Plan, step: int) -> tuple[Op | None, int]:
-    """The op of a node with one input and small constants, and that input."""
-    made = plan.nodes[step]
-    known = [c.known for c in made.parameters if c.known is not None and c.known.size <= SMALL]
-    if made.make is None or len(made.inputs) != 1 or len(known) < len(made.parameters):
-        return None, -1
-    try:
-        return made.make(*(widened(a) for a in known)), made.inputs[0]
-    except InvalidModel:
-        return None, -1

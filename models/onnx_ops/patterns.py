@@ -14,8 +14,7 @@ import numpy as np
 
 from provenn.models.onnx_ops.arithmetic import multiplied
 from provenn.models.onnx_ops.branches import Condition
-from provenn.models.onnx_ops.plan import SMALL, Constant, Node, Plan, Value, Variable, widened
-from provenn.verifier.errors import InvalidModel
+from provenn.models.onnx_ops.plan import Constant, Node, Plan, Value, Variable, op_of
 from provenn.verifier.ops.abs import Abs
 from provenn.verifier.ops.arithmetic import Add, Scale
 from provenn.verifier.ops.base import Op
@@ -72,7 +71,7 @@ def quotient(reader: Reader) -> Reader:
         x, y = node.input(0), node.input(1)
         if isinstance(x, Variable) and isinstance(y, Variable) and x.shape == y.shape and x.lead == y.lead:
             for inner in _lines(plan, y.step):
-                op, source = _op(plan, inner.step)
+                op, source = op_of(plan, inner.step)
                 over = _multiple(plan, x.step, source)
                 if isinstance(op, Abs) and over and inner.factor == inner.offset > 0:
                     return [_emitted(plan, node, x, Found(source, Softsign(), over / inner.factor))]
@@ -100,7 +99,7 @@ def logarithm(reader: Reader) -> Reader:
 
     def read(plan: Plan, node: Node) -> Sequence[Value]:
         x = node.input(0)
-        op, source = _op(plan, x.step) if isinstance(x, Variable) else (None, -1)
+        op, source = op_of(plan, x.step) if isinstance(x, Variable) else (None, -1)
         if not isinstance(op, Sigmoid):
             return reader(plan, node)
         turned = multiplied(plan, node, replace(x, step=source), -1.0)
@@ -113,7 +112,7 @@ def logarithm(reader: Reader) -> Reader:
 def _gated(plan: Plan, x: Variable, gate: Variable) -> Found | None:
     """The function that x times the gate is, if it is one."""
     for outer in _lines(plan, gate.step):
-        op, source = _op(plan, outer.step)
+        op, source = op_of(plan, outer.step)
         if op is None:
             continue
         for inner in _lines(plan, source):
@@ -140,7 +139,7 @@ def _function(plan: Plan, op: Op, outer: Line, inner: Line) -> Found | None:
     if isinstance(op, Erf) and centred and inner.offset == 0 and k > 0:
         return Found(inner.step, Gelu(k * math.sqrt(2)), 2 * outer.factor)
     if isinstance(op, Tanh) and plain and k == 1 and inner.offset == 0:
-        soft, source = _op(plan, inner.step)
+        soft, source = op_of(plan, inner.step)
         # Where torch's softplus turns into z, beyond 20, the two differ by less than 1e-24.
         return Found(source, Mish(), outer.factor) if isinstance(soft, Softplus) and soft.threshold >= 20 else None
     if isinstance(op, Tanh) and centred and inner.offset == 0:
@@ -155,7 +154,7 @@ def _gelu_tanh(plan: Plan, outer: Line, inner: Line) -> Found | None:
         return None
     for linear, curved in (added.inputs, added.inputs[::-1]):
         for cube in _lines(plan, curved):
-            op, source = _op(plan, cube.step)
+            op, source = op_of(plan, cube.step)
             share = _multiple(plan, linear, source) if op == Pow(3.0) and cube.offset == 0 else None
             if share:
                 rate, cubic = inner.factor * share, cube.factor / share
@@ -173,7 +172,7 @@ def _thresholded(plan: Plan, condition: Condition, x: Variable, y: Variable) -> 
     if limit.known is None or limit.known.size != 1 or not float(limit.known.flat[0]) >= 1:
         return None
     for outer in _lines(plan, y.step):
-        soft, source = _op(plan, outer.step)
+        soft, source = op_of(plan, outer.step)
         beta = _multiple(plan, first.step, x.step)
         fits = beta is not None and abs(beta * outer.factor - 1) < 1e-12
         if isinstance(soft, Softplus) and soft == Softplus() and source == first.step and outer.offset == 0 and fits:
@@ -192,7 +191,7 @@ def _lines(plan: Plan, step: int) -> Iterator[Line]:
     line = Line(step, 1.0, 0.0)
     for _ in range(LIMIT):
         yield line
-        op, source = _op(plan, line.step)
+        op, source = op_of(plan, line.step)
         if not isinstance(op, Scale) or plan.nodes[source].shape != plan.nodes[step].shape:
             return
         numbers = [np.unique(p.numpy()) for p in (op.weight, op.bias)]
@@ -200,15 +199,3 @@ def _lines(plan: Plan, step: int) -> Iterator[Line]:
             return
         weight, offset = (float(n[0]) for n in numbers)
         line = Line(source, line.factor * weight, line.factor * offset + line.offset)
-
-
-def _op(plan: Plan, step: int) -> tuple[Op | None, int]:
-    """The op of a node with one input and small constants, and that input."""
-    made = plan.nodes[step]
-    known = [c.known for c in made.parameters if c.known is not None and c.known.size <= SMALL]
-    if made.make is None or len(made.inputs) != 1 or len(known) < len(made.parameters):
-        return None, -1
-    try:
-        return made.make(*(widened(a) for a in known)), made.inputs[0]
-    except InvalidModel:
-        return None, -1

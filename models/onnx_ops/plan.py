@@ -309,6 +309,18 @@ class Plan:
         return unique
 
 
+def op_of(plan: Plan, step: int) -> tuple[Op | None, int]:
+    """The op of a node with one input and small constants, and that input."""
+    made = plan.nodes[step]
+    known = [c.known for c in made.parameters if c.known is not None and c.known.size <= SMALL]
+    if made.make is None or len(made.inputs) != 1 or len(known) < len(made.parameters):
+        return None, -1
+    try:
+        return made.make(*(widened(a) for a in known)), made.inputs[0]
+    except InvalidModel:
+        return None, -1
+
+
 def widened(array: Array) -> Array:
     """A copy in float64 or int64: every number of a narrower type is kept exactly."""
     return np.array(array, dtype=np.float64 if array.dtype.kind == "f" else np.int64, order="C")

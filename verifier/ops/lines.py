@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from copy import copy
+from typing import TypeVar
+
 import torch
 from torch import Tensor
+
+Tensors = TypeVar("Tensors")
 
 
 def chord(x: Tensor, fx: Tensor, y: Tensor, fy: Tensor) -> tuple[Tensor, Tensor]:
@@ -29,3 +34,12 @@ def together(choices: Tensor) -> Tensor:
 def apart(parameters: Tensor, lower: Tensor, count: int) -> Tensor:
     """`together` undone for every row: [spec, batch, k channels, *size] -> [k, spec, batch, *node]."""
     return parameters.reshape(*parameters.shape[:2], count, *lower.shape[1:]).movedim(2, 0)
+
+
+def per_row(tensors: Tensors) -> Tensors:
+    """A copy of an object whose tensors [sides, batch, ..] get an axis for the rows: [sides, 1, batch, ..]."""
+    other = copy(tensors)
+    for name, value in vars(tensors).items():
+        if isinstance(value, Tensor):
+            setattr(other, name, value.unsqueeze(1))
+    return other

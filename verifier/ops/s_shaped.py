@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from copy import copy
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from provenn.verifier.interval import Interval
 from provenn.verifier.ops.base import Elementwise, Relaxation
-from provenn.verifier.ops.lines import apart, together
+from provenn.verifier.ops.lines import apart, per_row, together
 
 NEWTON_STEPS = 4
 """After 4 the tangent point is at most 4e-6 of itself right of the root, for any box (a test holds it to that)."""
@@ -71,7 +70,7 @@ class SShaped(Elementwise):
             if parameters is None:
                 slope, intercept = tangents.lines(tangents.midpoint())
             else:
-                slope, intercept = tangents.rows().lines(apart(parameters, lower, 2))
+                slope, intercept = per_row(tangents).lines(apart(parameters, lower, 2))
             return Relaxation(slope[0], -intercept[0], slope[1], intercept[1])
 
         return lines
@@ -112,14 +111,6 @@ class _Tangents:
     def psi(self, z: Tensor) -> Tensor:
         """The function that is concave right of 0."""
         return self.mirror * self.op.forward(self.mirror * z)
-
-    def rows(self) -> _Tangents:
-        """The same with an axis for rows of their own tangent points."""
-        other = copy(self)
-        for name, value in vars(self).items():
-            if isinstance(value, Tensor):
-                setattr(other, name, value.unsqueeze(1))
-        return other
 
     def midpoint(self) -> Tensor:
         """Where between `first` and the upper end the midpoint lies, 0 where it lies before."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from copy import copy
 from typing import TYPE_CHECKING
 
 import torch
@@ -104,14 +103,6 @@ class Tangents:
         self.first = torch.where(found, torch.where(first <= start, start, first), between)
         self.last = torch.where(found, torch.where(last >= end, end, last), between)
         self.touches = found | self.thin
-
-    def rows(self) -> Tangents:
-        """The same with an axis for rows of their own tangent points."""
-        other = copy(self)
-        for name, value in vars(self).items():
-            if isinstance(value, Tensor):
-                setattr(other, name, value.unsqueeze(1))
-        return other
 
     def midpoint(self) -> Tensor:
         """Where the midpoint of the box lies between `first` and `last`: [sides, batch, *node] in [0, 1]."""

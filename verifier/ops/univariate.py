@@ -23,7 +23,7 @@ from torch import Tensor
 from provenn.verifier.errors import Unbounded
 from provenn.verifier.interval import Interval
 from provenn.verifier.ops.base import Elementwise, Relaxation
-from provenn.verifier.ops.lines import apart, together
+from provenn.verifier.ops.lines import apart, per_row, together
 from provenn.verifier.ops.tangents import Tangents, chord_above
 
 Piece = tuple[float, float]
@@ -171,7 +171,7 @@ class Univariate(Elementwise):
             if parameters is None:
                 slope, intercept = tangents.lines(middle)
             else:
-                slope, intercept = tangents.rows().lines(apart(parameters, lower, middle.shape[0]))
+                slope, intercept = per_row(tangents).lines(apart(parameters, lower, middle.shape[0]))
             low = below or (slope[0], intercept[0])
             high = above or (slope[-1], -intercept[-1])
             return Relaxation(*low, *high)
