@@ -43,7 +43,9 @@ def page() -> str:
                 parts[-1] += _line([row["op"], summaries[row["op"]], _listed(row["onnx"]), *marks, checked])
     within = {name for row in rows for name in row["onnx"]}
     rest = sorted(set(OPERATORS) - within)
-    parts.append(f"## Without an op\n\nRead as constants, or as their input unchanged: {_listed(rest)}.\n")
+    parts.append(
+        f"## Without an op\n\nRead as constants, as their input unchanged, or as a part of something above: {_listed(rest)}.\n"
+    )
     return "\n".join(parts)
 
 

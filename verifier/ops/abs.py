@@ -22,7 +22,7 @@ class Abs(LeakyRelu):
 
     slope: float = -1.0
 
-    onnx = ("Abs",)
+    onnx = ("Abs", "ReduceL1")
 
     def __post_init__(self) -> None:
         if self.slope != -1:

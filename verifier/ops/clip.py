@@ -21,7 +21,7 @@ class Clip(Elementwise):
     minimum: float
     maximum: float
 
-    onnx = ("Clip",)
+    onnx = ("Clip", "HardSigmoid")
     separable = True
 
     def __post_init__(self) -> None:

@@ -52,7 +52,7 @@ class Exp(Univariate):
 class Log(Univariate):
     """The natural logarithm."""
 
-    onnx = ("Log",)
+    onnx = ("Log", "ReduceLogSum")
     domain = "numbers from 2^-100 in float32, 2^-900 in float64"
 
     def form(self) -> Form:

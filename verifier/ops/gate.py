@@ -24,7 +24,7 @@ class Gate(Op):
 
     closed: bool
 
-    onnx = ("Where",)
+    onnx = ("Where", "Greater", "GreaterOrEqual", "Less", "LessOrEqual")
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """What gets through."""

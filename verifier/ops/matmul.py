@@ -30,7 +30,7 @@ class MatMul(Relaxed):
     Rounded to nearest: wrong by at most 4 (k + 4) roundings of |x| |y|.   Source of the planes: McCormick 1976.
     """
 
-    onnx = ("MatMul", "Gemm")
+    onnx = ("MatMul", "Gemm", "Einsum")
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """X y."""

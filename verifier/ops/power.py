@@ -26,7 +26,7 @@ def smallest(dtype: torch.dtype) -> float:
 class Sqrt(Univariate):
     """The square root."""
 
-    onnx = ("Sqrt",)
+    onnx = ("Sqrt", "ReduceL2")
     domain = "numbers that are not negative"
 
     def form(self) -> Form:
@@ -101,7 +101,7 @@ class Pow(Univariate):
 
     exponent: float
 
-    onnx = ("Pow",)
+    onnx = ("Pow", "ReduceSumSquare", "ReduceL2")
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.exponent) or self.exponent in (0, 1):

@@ -64,7 +64,7 @@ class Multiply(Relaxed):
     Rounded to nearest: a plane can be wrong by 4 roundings of max|x| max|y|.
     """
 
-    onnx: ClassVar[tuple[str, ...]] = ("Mul", "Div")
+    onnx: ClassVar[tuple[str, ...]] = ("Mul", "Div", "Einsum")
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """X y."""
