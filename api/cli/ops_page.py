@@ -43,9 +43,8 @@ def page() -> str:
                 parts[-1] += _line([row["op"], summaries[row["op"]], _listed(row["onnx"]), *marks, checked])
     within = {name for row in rows for name in row["onnx"]}
     rest = sorted(set(OPERATORS) - within)
-    parts.append(
-        f"## Without an op\n\nRead as constants, as their input unchanged, or as a part of something above: {_listed(rest)}.\n"
-    )
+    how = "Read as constants, as their input unchanged, or as a part of something above"
+    parts.append(f"## Without an op\n\n{how}: {_listed(rest)}.\n")
     return "\n".join(parts)
 
 
