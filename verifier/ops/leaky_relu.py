@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -24,7 +25,7 @@ class LeakyRelu(Elementwise):
 
     slope: float
 
-    onnx = ("LeakyRelu",)
+    onnx: ClassVar[tuple[str, ...]] = ("LeakyRelu",)
     separable = True
 
     def __post_init__(self) -> None:

@@ -31,7 +31,7 @@ from provenn.verifier.ops.tanh import Tanh
 
 INFINITY = float("inf")
 
-few = settings(max_examples=int(os.environ.get("PROVENN_EXAMPLES", "10")), deadline=None)
+few = settings(max_examples=int(os.environ.get("PROVENN_EXAMPLES", "5")), deadline=None)
 """Examples a row of a cross product; the products are large, so each row is drawn a few times in every run."""
 
 

@@ -19,12 +19,18 @@ from provenn.verifier.ops.base import Elementwise, Op
 from provenn.verifier.ops.clip import Clip
 from provenn.verifier.ops.leaky_relu import LeakyRelu
 from provenn.verifier.ops.lines import chord
+from provenn.verifier.ops.matmul import MatMul
+from provenn.verifier.ops.product import Multiply
 from provenn.verifier.ops.relu import Relu
 from provenn.verifier.ops.s_shaped import SShaped
+from provenn.verifier.ops.univariate import Univariate
 
-POINTS = 2000
+POINTS = 10_000
 ROUNDING = 1e-13
 """Relative to the sum of the absolute terms of the inequality: float64 sums of a few dozen of them."""
+
+PLANE = 32 * torch.finfo(torch.float64).eps
+"""Of a plane that bounds a product, relative to the largest product; see `Multiply` and `MatMul`."""
 
 kinds, seeds = st.sampled_from(BOXES), st.integers(0, 2**20)
 every_op = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -39,8 +45,7 @@ def values(op: Op, sampled: list[Tensor]) -> Tensor:
 def drawn(case: Case, kind: str, seed: int) -> tuple[list[Interval], list[Tensor], torch.Generator]:
     generator = torch.Generator().manual_seed(seed)
     boxes = [case.within(box(kind, shape, generator)) for shape in case.shapes]
-    size = sum(b.lower.numel() for b in boxes)
-    return boxes, [points(b, min(POINTS, 60_000 // size), generator) for b in boxes], generator
+    return boxes, [points(b, POINTS, generator) for b in boxes], generator
 
 
 @every_op
@@ -79,6 +84,11 @@ def test_linear_bound_lies_below(case: Case, kind: str, seed: int) -> None:
     if constant is not None:
         assert constant.shape == (5, 2)
         right, scale = right + constant, scale + constant.abs()
+    if isinstance(case.op, Multiply | MatMul):
+        # Their planes are wrong by a few roundings of the largest product over the box, wherever the point is.
+        enclosure = case.op.interval(*boxes)
+        largest = torch.maximum(enclosure.lower.abs(), enclosure.upper.abs())
+        scale = scale + PLANE / ROUNDING * product(rows.abs(), largest.unsqueeze(0))
     assert right.isfinite().all()
     assert (left >= right - ROUNDING * scale).all()
     if case.op.affine:
@@ -98,6 +108,8 @@ def test_bounds_of_a_batch_are_those_of_its_entries(case: Case, kind: str, seed:
     whole = case.op.interval(*boxes)
     rows = torch.randn((3, *whole.lower.shape), generator=generator, dtype=torch.float64)
     pulled, constant = case.op.backward(rows, boxes)
+    # A vectorised exp rounds by the place in memory; where a tangent touches, found by bisection, moves far more.
+    same = 1e-8 if isinstance(case.op, Univariate) else 1e-11
     for entry in range(2):
         alone = [Interval(b.lower[entry, None], b.upper[entry, None]) for b in boxes]
         single = case.op.interval(*alone)
@@ -105,9 +117,9 @@ def test_bounds_of_a_batch_are_those_of_its_entries(case: Case, kind: str, seed:
         torch.testing.assert_close(whole.upper[entry], single.upper[0], rtol=1e-12, atol=1e-12)
         parts, offset = case.op.backward(rows[:, entry, None], alone)
         for part, mine in zip(parts, pulled, strict=True):
-            torch.testing.assert_close(mine[:, entry], part[:, 0], rtol=1e-11, atol=1e-11)
+            torch.testing.assert_close(mine[:, entry], part[:, 0], rtol=same, atol=same)
         if constant is not None and offset is not None:
-            torch.testing.assert_close(constant[:, entry], offset[:, 0], rtol=1e-9, atol=1e-9)
+            torch.testing.assert_close(constant[:, entry], offset[:, 0], rtol=100 * same, atol=100 * same)
 
 
 @pytest.mark.parametrize("case", NONLINEAR, ids=lambda case: case.name)
