@@ -111,29 +111,33 @@ class Conv(Affine):
 
     def adjoint(self, coefficients: Tensor, shapes: Sequence[Shape]) -> tuple[Tensor, ...]:
         """The transposed convolution, cropped to the input: cells that no window reaches get zero."""
-        shape = tuple(shapes[0])
-        if self._is_small(tuple(coefficients.shape[1:]), shape) and coefficients.shape[0] > 1:
-            matrix = self._matrices.get(shape)
-            if matrix is None:
-                size = coefficients[0].numel()
-                unit = torch.eye(size, dtype=self.weight.dtype, device=self.weight.device)
-                matrix = self._transposed(unit.reshape(size, *coefficients.shape[1:]), shape).flatten(1)
-                self._matrices[shape] = matrix
-            return ((coefficients.flatten(1) @ matrix).reshape(-1, *shape),)
-        return (self._transposed(coefficients, shape),)
+        begin, _ = split_padding(self.padding)
+        return (self._transposed(coefficients, tuple(shapes[0]), begin),)
+
+    def _transposed(self, coefficients: Tensor, shape: Shape, begin: Ints) -> Tensor:
+        """Of [rows, out, *size] over an input of that shape, whose first windows begin `begin` cells before it."""
+        if coefficients.shape[0] == 1 or not self._is_small(tuple(coefficients.shape[1:]), shape):
+            return self._convolved(coefficients, shape, begin)
+        key = (tuple(coefficients.shape[1:]), shape, begin)
+        matrix = self._matrices.get(key)
+        if matrix is None:
+            size = coefficients[0].numel()
+            unit = torch.eye(size, dtype=self.weight.dtype, device=self.weight.device)
+            matrix = self._convolved(unit.reshape(size, *coefficients.shape[1:]), shape, begin).flatten(1)
+            self._matrices[key] = matrix
+        return (coefficients.flatten(1) @ matrix).reshape(-1, *shape)
 
     @cached_property
-    def _matrices(self) -> dict[Shape, Tensor]:
-        """The whole matrix of a small convolution, by the shape of its input: filled as it is needed."""
+    def _matrices(self) -> dict[tuple[Shape, Shape, Ints], Tensor]:
+        """The whole matrix of a small convolution, by its output's and input's shape and where it begins: as needed."""
         return {}
 
     def _is_small(self, output: Shape, shape: Shape) -> bool:
         """Whether a product with the whole matrix is faster (measured): it is little larger than the kernel's work."""
-        elements = prod(output) * prod(shape)
-        return elements <= SMALL_MATRIX and elements <= DENSE * prod(output) * self.weight[0].numel()
+        elements, work = prod(output) * prod(shape), prod(output) * self.weight[0].numel()
+        return elements <= work or elements <= min(SMALL_MATRIX, DENSE * work)
 
-    def _transposed(self, coefficients: Tensor, shape: Shape) -> Tensor:
-        begin, _ = split_padding(self.padding)
+    def _convolved(self, coefficients: Tensor, shape: Shape, begin: Ints) -> Tensor:
         # The last of o windows of span k, s apart, ends at s (o - 1) + k of the padded axis, where the input ends
         # at begin + n: the difference is cropped, or filled with zeros.
         axes = zip(self.stride, coefficients.shape[2:], self._steps.span(self.weight), strict=True)
@@ -166,19 +170,13 @@ class Conv(Affine):
             rows = rows.cleared(size)
             reached = self.reach(rows.window, shapes)
             assert reached is not None
-            values = self._spread(rows.values.flatten(0, 1))
+            extent = (shapes[0][0], *reached[0].extent)
+            values = self._transposed(rows.values.flatten(0, 1), extent, (0,) * len(self.stride))
             values = values.reshape(*rows.values.shape[:2], *values.shape[1:])
             constant = rows.values.flatten(3).sum(3) @ self.bias
             return (Windowed(reached[0], rows.cells, values, inside=False),), constant
 
         return pull
-
-    def _spread(self, values: Tensor) -> Tensor:
-        """The whole transposed convolution of [rows, out, *extent]; from one cell it is a matrix product."""
-        zeros = (0,) * len(self.stride)
-        if self.groups == 1 and max(self.dilation) == 1 and max(values.shape[2:]) == 1:
-            return (values.flatten(1) @ self.weight.flatten(1)).reshape(-1, *self.weight.shape[1:])
-        return self._steps.transpose(values, self.weight, zeros, zeros)
 
 
 @dataclass(frozen=True)
