@@ -78,6 +78,17 @@ def box(centre: Tensor, radius: float | Tensor) -> Region:
     return Region(Interval(centre - radius, centre + radius))
 
 
+def regions(graph: Graph, radius: float, seed: int, norm: float | None = None, batch: int = 2) -> Region:
+    """Boxes of random widths around random points, or balls cut by them."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (batch, *graph.input_shape)
+    centre = torch.randn(shape, generator=generator, dtype=torch.float64)
+    around = box(centre, radius * torch.rand(shape, generator=generator, dtype=torch.float64))
+    if norm is None:
+        return around
+    return Region(around.box, centre, torch.full((batch,), radius / 2, dtype=torch.float64), norm)
+
+
 def samples(region: Region, count: int, seed: int = 0) -> Tensor:
     """Points of every region of the batch, corners and the centre among them: [count, batch, *input]."""
     generator = torch.Generator().manual_seed(seed)

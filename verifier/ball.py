@@ -34,10 +34,11 @@ class CutBall:
     norm: float
 
     def minimum(self, rows: Float[Tensor, "spec batch n"]) -> tuple[Tensor, Tensor]:
-        """(x, g) with  a x + g <= min of a over the region,  x a minimizer as far as the search got, g <= 0.
+        """(x, g) with  a x + g <= min of a over the region,  x a minimizer as far as the search got.
 
         x: [spec, batch, n] in the region up to rounding; g: [spec, batch]. Neither carries gradients: by the envelope
-        theorem x is the gradient of the minimum in a. An empty region gives some finite numbers.
+        theorem x is the gradient of the minimum in a. g <= 0 up to roundings; an empty region gives some finite
+        numbers.
         """
         with torch.no_grad():
             radius = self.radius.unsqueeze(-1).clamp(min=torch.finfo(rows.dtype).tiny)

@@ -48,7 +48,9 @@ def _proposed(inputs: InputSet) -> list[Fraction]:
 
     nothing = [Fraction(0)] * len(inputs.constraints)
     matrix = np.array([[float(p) for p in c.row] for c in inputs.constraints])
-    scale = np.abs(matrix).max(axis=1)
+    # A row of zeros says nothing about the others: it stays as it is.
+    largest = np.abs(matrix).max(axis=1)
+    scale = np.where(largest > 0, largest, 1.0)
     bound = np.array([float(c.bound) for c in inputs.constraints])
     with np.errstate(all="ignore"):
         limits = bound / scale
@@ -59,6 +61,8 @@ def _proposed(inputs: InputSet) -> list[Fraction]:
     cost = np.zeros(rows.shape[1])
     cost[-1] = 1.0
     found = linprog(cost, A_ub=rows, b_ub=limits, bounds=box, method="highs")
-    if found.status != 0 or not np.isfinite(found.ineqlin.marginals).all():
+    if found.status != 0:
         return nothing
-    return [Fraction(max(0.0, float(-m / s))) for m, s in zip(found.ineqlin.marginals, scale, strict=True)]
+    with np.errstate(all="ignore"):
+        multipliers = np.maximum(-found.ineqlin.marginals / scale, 0.0)
+    return [Fraction(float(m)) for m in multipliers] if np.isfinite(multipliers).all() else nothing

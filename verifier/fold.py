@@ -69,7 +69,8 @@ class _Pass:
                 if both is not None:
                     self.nodes[index], self.uses[index] = Node(node.name, both, first.inputs, node.shape), uses
                     return index
-                if before_linear and isinstance(node.op, Reshape) and isinstance(first.op, Scale):
+                swapped = before_linear and isinstance(node.op, Reshape) and first.shape == shape
+                if swapped and isinstance(first.op, Scale):
                     node = self._swapped(index, first.op, node)
         self.nodes.append(node)
         self.uses.append(uses)

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from provenn.verifier.ball import CutBall
+from provenn.verifier.errors import InvalidSpecification
 from provenn.verifier.interval import Interval
 from provenn.verifier.spec import InputSet, enclosed
 
@@ -239,7 +240,10 @@ def _rounded(
 def _constraints(
     sets: Sequence[InputSet], shape: tuple[int, ...], device: torch.device | str, dtype: torch.dtype
 ) -> Constraints:
-    """Rounded so that no point of a set is lost: p = P + e, and q grows by the largest e x of the box."""
+    """Rounded so that no point of a set is lost: p = P + e, and q grows by the largest e x of the box.
+
+    Raises: InvalidSpecification if a coefficient is too large for `dtype`.
+    """
     most = max(len(s.constraints) for s in sets)
     matrix = np.zeros((most, len(sets), len(sets[0].exact_lower)))
     bound = np.zeros((most, len(sets)))
@@ -260,5 +264,7 @@ def _constraints(
 
 
 def _near(value: Fraction, dtype: torch.dtype) -> float:
-    """The nearest number of `dtype`, or next to it."""
+    """The nearest number of `dtype`, or next to it.   Raises: InvalidSpecification if it has none near."""
+    if abs(value) > Fraction(torch.finfo(dtype).max):
+        raise InvalidSpecification(f"a constraint has a coefficient beyond the range of {dtype}; scale its row down")
     return float(np.float32(float(value))) if dtype == torch.float32 else float(value)

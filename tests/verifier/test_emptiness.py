@@ -14,7 +14,7 @@ ONE = Fraction(1)
 SQUARE = (-ONE, -ONE), (ONE, ONE)
 
 
-def square(*constraints: tuple[int, int, Fraction | int]) -> InputSet:
+def square(*constraints: tuple[Fraction | int, Fraction | int, Fraction | int]) -> InputSet:
     made = tuple(Constraint((Fraction(a), Fraction(b)), Fraction(c)) for a, b, c in constraints)
     return InputSet(*SQUARE, None, made)
 
@@ -31,6 +31,12 @@ def test_several_constraints_need_the_linear_program() -> None:
     assert not proved_empty(together, together=False)
     assert not proved_empty(square((1, -1, 0), (-1, 1, 0)))
     assert not proved_empty(square((1, -1, 0), (-1, 1, 0), (1, 1, -2)))
+
+
+def test_rows_of_zeros_or_of_tiny_numbers_disturb_nothing() -> None:
+    assert proved_empty(square((1, -1, Fraction(-3, 2)), (-1, -1, -1), (0, 0, 1)))
+    tiny = Fraction(1, 10**310)
+    assert not proved_empty(square((tiny, -tiny, 0), (-tiny, tiny, 0)))
 
 
 @settings(max_examples=60, deadline=None)

@@ -102,6 +102,11 @@ RULES: dict[str, tuple[Shape, list[Op], list[str]]] = {
         [Relu(), scale((4, 1, 1), (6,)), Reshape((120,)), Linear(numbers(3, 120), numbers(3))],
         ["Relu", "Reshape", "Linear"],
     ),
+    "enlarged, flattened": (
+        (1, 4),
+        [Relu(), scale((3, 4), ()), Reshape((12,)), Linear(numbers(3, 12), numbers(3))],
+        ["Relu", "Scale", "Reshape", "Linear"],
+    ),
     "flattened scalar": (
         (2, 3),
         [scale((), ()), Reshape((6,)), Linear(numbers(3, 6), numbers(3))],

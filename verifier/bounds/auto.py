@@ -10,7 +10,6 @@ from torch import Tensor
 from provenn.verifier.bounds import forward, schedule
 from provenn.verifier.bounds.backward import Relaxed, crown, crown_ibp
 from provenn.verifier.graph import Graph
-from provenn.verifier.ops.window import Window
 from provenn.verifier.region import Region
 
 CALL, MULTIPLY_ADD, ELEMENT = 8e-5, 1.5e-11, 1.2e-9
@@ -132,12 +131,12 @@ def _forward(graph: Graph, batch: int) -> Work:
 
 def _backward(graph: Graph, node: int, batch: int, rows: Number) -> Work:
     """Rows of one node pulled back to the input, as windows where they stay small."""
-    shares = _shares(graph, node)
-    sizes = {index: share * prod(graph.nodes[index].shape) for index, share in shares.items()}
+    sizes = dict(schedule.reached(graph, node))
     work = Work()
-    for index, share in shares.items():
+    for index, size in sizes.items():
+        share = size / prod(graph.nodes[index].shape)
         steps = 3 if share == 1 else WINDOW_STEPS
-        work += Work(1, rows * batch * share * _multiply_adds(graph, index), steps * rows * batch * sizes[index])
+        work += Work(1, rows * batch * share * _multiply_adds(graph, index), steps * rows * batch * size)
     return Work(work.calls * _chunks(rows * batch * max(sizes.values()), rows), work.multiply_adds, work.elements)
 
 
@@ -152,24 +151,3 @@ def _multiply_adds(graph: Graph, index: int) -> Number:
     node = graph.nodes[index]
     parameters = [] if node.op is None else [p for p in vars(node.op).values() if isinstance(p, Tensor) and p.dim() > 1]
     return prod(node.shape) * sum(p.numel() / p.shape[0] for p in parameters)
-
-
-def _shares(graph: Graph, node: int) -> dict[int, Number]:
-    """For every node that a unit row of `node` passes through, the share of its cells that the row reads."""
-    shape = graph.nodes[node].shape
-    start = Window.cell(shape[1:]) if len(shape) > 1 else None
-    reached: dict[int, Window | None] = {node: start}
-    shares = {}
-    for index in range(node, -1, -1):
-        if index not in reached:
-            continue
-        here, window = graph.nodes[index], reached.pop(index)
-        keep = window is not None and schedule.windowed(graph, index, window)
-        shares[index] = prod(window.extent) / prod(here.shape[1:]) if window is not None and keep else 1
-        shapes = schedule.shapes(graph, index)
-        sources = here.op.reach(window, shapes) if here.op and window is not None and keep else None
-        for position, source in enumerate(here.inputs):
-            part = sources[position] if sources else None
-            other = reached.get(source, part)
-            reached[source] = part.union(other) if part is not None and other is not None else None
-    return shares

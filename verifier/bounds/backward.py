@@ -100,11 +100,16 @@ class Relaxed:
     front: Front | None = None
 
     def improvable(self, edge: Edge) -> Tensor:
-        """Where a tighter bound of the edge's source could tighten its reader's lines: [batch, *source] of bool."""
+        """Where a tighter bound of the edge's source could tighten its reader's lines: [batch, *source] of bool.
+
+        Without what an earlier reader of the same source asked for: nothing that it depends on has changed since.
+        """
         node = self.graph.nodes[edge.reader]
         assert node.op is not None
         mask = node.op.improvable(*(self.bounds[i] for i in node.inputs))[edge.position]
-        return torch.zeros_like(self.bounds[edge.source].lower, dtype=torch.bool) if mask is None else mask
+        if mask is None:
+            return torch.zeros_like(self.bounds[edge.source].lower, dtype=torch.bool)
+        return mask if edge.done is None else mask & ~edge.done
 
     def select(self, entries: Tensor | None) -> Relaxed:
         """What `lower` needs for some regions of the batch; None: all."""
@@ -179,8 +184,9 @@ class Relaxed:
     def _sum(self, node: int, first: Rows | None, second: Rows) -> Rows:
         if first is None:
             return second
-        if isinstance(first, Windowed) and isinstance(second, Windowed):
-            return first.plus(second)
+        both = first.plus(second) if isinstance(first, Windowed) and isinstance(second, Windowed) else None
+        if both is not None:
+            return both
         shape = self.graph.nodes[node].shape
         return _dense(first, shape) + _dense(second, shape)
 
@@ -201,11 +207,15 @@ def _dense(rows: Rows, shape: tuple[int, ...]) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Edge:
-    """One input of one node: node `source`, read by node `reader` at `position`."""
+    """One input of one node: node `source`, read by node `reader` at `position`.
+
+    done [batch, *source]: the coordinates that were tightened for an earlier reader.
+    """
 
     reader: int
     position: int
     source: int
+    done: Tensor | None = None
 
 
 Tighten = Callable[[Relaxed, Edge, Tensor], None]
@@ -220,11 +230,16 @@ def relax(graph: Graph, region: Region, tighten: Tighten | None) -> Relaxed:
     relaxed = Relaxed(graph, region, [region.box], [None], Front.of(graph, region))
     values = [(region.box.lower + region.box.upper) / 2]
     aligned, exact = [region.is_box], [True]
+    done: dict[int, Tensor] = {}
     for index, node in enumerate(graph.nodes[1:], start=1):
         assert node.op is not None
         for position, source in enumerate(node.inputs):
             if tighten is not None and not exact[source]:
-                tighten(relaxed, Edge(index, position, source), values[source])
+                edge = Edge(index, position, source, done.get(source))
+                if graph.last_use[source] > index or node.inputs.count(source) > 1:
+                    mask = relaxed.improvable(edge)
+                    done[source] = mask if edge.done is None else mask | edge.done
+                tighten(relaxed, edge, values[source])
         relaxed.lines.append(Lines(node.op, [relaxed.bounds[i] for i in node.inputs]))
         relaxed.bounds.append(step(graph, index, relaxed.bounds))
         values.append(node.op.forward(*(values[i] for i in node.inputs)))

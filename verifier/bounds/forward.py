@@ -11,7 +11,7 @@ from torch import Tensor
 
 from provenn.verifier.bounds import schedule
 from provenn.verifier.bounds.backward import Edge, Front, Lines, Relaxed, relax
-from provenn.verifier.bounds.interval import output_lower
+from provenn.verifier.bounds.interval import output_lower, through_affine_end
 from provenn.verifier.graph import Graph
 from provenn.verifier.interval import Interval, sure
 from provenn.verifier.ops.form import Form, combined, common, scale
@@ -153,19 +153,8 @@ def _lower(graph: Graph, region: Region, matrix: Tensor) -> Tensor:
     ends = _ends(graph)
     forms = Forms(graph, region, frozenset(ends))
     relaxed = relax(graph, region, forms.tighten)
-    last = len(graph.nodes) - 1
     forms.at(relaxed, max(ends))
-    pending = {last: matrix.reshape(*matrix.shape[:2], *graph.output_shape)}
-    total = matrix.new_zeros(matrix.shape[:2])
-    for index in range(last, -1, -1):
-        node = graph.nodes[index]
-        if index not in pending or index in ends:
-            continue
-        assert node.op is not None
-        pulled, offset = node.op.backward(pending.pop(index), [relaxed.bounds[i] for i in node.inputs])
-        total = total if offset is None else total + offset
-        for source, part in zip(node.inputs, pulled, strict=True):
-            pending[source] = pending[source] + part if source in pending else part
+    pending, total = through_affine_end(graph, relaxed.bounds, matrix)
     sources = common([forms.at(relaxed, index) for index in pending])
     rows = list(pending.values())
     form = combined((rows, total), (rows, total), sources)

@@ -11,6 +11,7 @@ from torch import Tensor
 from provenn.verifier.errors import InvalidBounds, Unbounded
 from provenn.verifier.graph import Graph
 from provenn.verifier.interval import Interval, sure
+from provenn.verifier.region import box_minimum
 
 
 def propagate(graph: Graph, box: Interval) -> list[Interval]:
@@ -37,16 +38,19 @@ def step(graph: Graph, index: int, bounds: Sequence[Interval]) -> Interval:
 
 
 def require_valid(graph: Graph, bounds: Sequence[Interval]) -> None:
-    """Raises: Unbounded naming the first node with a bound that is not finite, InvalidBounds one with lower > upper."""
-    # A nan fails the first comparison, and amin and amax are cheaper than isfinite.
-    inf = float("inf")
-    checks = [(b.lower <= b.upper).all() & (b.lower.amin() > -inf) & (b.upper.amax() < inf) for b in bounds]
+    """The first node whose bounds or width are not finite, or that has lower > upper, is named.
+
+    An op's lines divide by the width: one that overflows would give lines that are finite and wrong.
+    Raises: Unbounded, InvalidBounds.
+    """
+    # A nan fails the first comparison; a width is finite only if both ends are.
+    checks = [(b.lower <= b.upper).all() & ((b.upper - b.lower).amax() < float("inf")) for b in bounds]
     valid = torch.stack(checks).tolist()
     if not all(valid):
         first = valid.index(False)
         name, wrong = graph.nodes[first].name, bounds[first]
-        if not (wrong.lower.isfinite() & wrong.upper.isfinite()).all():
-            raise Unbounded(f"node '{name}': a bound is not finite; use a smaller region")
+        if not (wrong.upper - wrong.lower).isfinite().all():
+            raise Unbounded(f"node '{name}': a bound, or the width between two, is not finite; use a smaller region")
         raise InvalidBounds(f"node '{name}': a lower bound lies above its upper bound")
 
 
@@ -57,25 +61,25 @@ def output_lower(
 
     Where several rows read the same neuron this is tighter than C over the box of outputs.
     """
+    pending, total = through_affine_end(graph, bounds, matrix)
+    for index, rows in pending.items():
+        total = total + box_minimum(rows.flatten(2), bounds[index].lower.flatten(1), bounds[index].upper.flatten(1))
+    return sure(total)
+
+
+def through_affine_end(
+    graph: Graph, bounds: Sequence[Interval], matrix: Float[Tensor, "spec batch outputs"]
+) -> tuple[dict[int, Tensor], Float[Tensor, "spec batch"]]:
+    """C y as rows [spec, batch, *node] over the last nodes that are not affine, or the input, plus a constant."""
     last = len(graph.nodes) - 1
     pending = {last: matrix.reshape(*matrix.shape[:2], *graph.output_shape)}
     total = matrix.new_zeros(matrix.shape[:2])
     for index in range(last, -1, -1):
-        if index not in pending:
+        node = graph.nodes[index]
+        if index not in pending or node.op is None or not node.op.affine:
             continue
-        rows, node = pending.pop(index), graph.nodes[index]
-        if node.op is None or not node.op.affine:
-            total = total + rows_over_box(rows.flatten(2), bounds[index])
-            continue
-        pulled, offset = node.op.backward(rows, [bounds[i] for i in node.inputs])
+        pulled, offset = node.op.backward(pending.pop(index), [bounds[i] for i in node.inputs])
         total = total if offset is None else total + offset
         for source, part in zip(node.inputs, pulled, strict=True):
             pending[source] = pending[source] + part if source in pending else part
-    return sure(total)
-
-
-def rows_over_box(matrix: Float[Tensor, "spec batch cells"], box: Interval) -> Float[Tensor, "spec batch"]:
-    """Min of C v over a box, v flattened."""
-    positive, negative = matrix.clamp(min=0), matrix.clamp(max=0)
-    lower = torch.einsum("sbn,bn->sb", positive, box.lower.flatten(1))
-    return lower + torch.einsum("sbn,bn->sb", negative, box.upper.flatten(1))
+    return pending, total

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor
@@ -191,18 +192,25 @@ def row_elements(graph: Graph, node: int) -> tuple[int, bool]:
     shape = graph.nodes[node].shape
     if len(shape) < 2 or not windowed(graph, node, Window.cell(shape[1:])):
         return widest(graph, node), False
-    reached: dict[int, Window | None] = {node: Window.cell(shape[1:])}
-    most = 0
+    return max(elements for _, elements in reached(graph, node)), True
+
+
+def reached(graph: Graph, node: int) -> Iterator[tuple[int, int]]:
+    """The nodes that a unit row of `node` passes through, and over how many of their coordinates it goes.
+
+    Dense where no window is left: where the node's own is, where an op has no rule, where strides differ.
+    """
+    shape = graph.nodes[node].shape
+    pending: dict[int, Window | None] = {node: Window.cell(shape[1:]) if len(shape) > 1 else None}
     for index in range(node, -1, -1):
-        if index not in reached:
+        if index not in pending:
             continue
-        window, here = reached.pop(index), graph.nodes[index]
-        keep = window is not None and windowed(graph, index, window)
-        size = torch.Size(here.shape).numel()
-        most = max(most, here.shape[0] * torch.Size(window.extent).numel() if window is not None and keep else size)
-        sources = here.op.reach(window, shapes(graph, index)) if here.op and window is not None and keep else None
+        window, here = pending.pop(index), graph.nodes[index]
+        if window is not None and not windowed(graph, index, window):
+            window = None
+        yield index, here.shape[0] * prod(window.extent) if window is not None else prod(here.shape)
+        sources = here.op.reach(window, shapes(graph, index)) if here.op and window is not None else None
         for position, source in enumerate(here.inputs):
             part = sources[position] if sources else None
-            other = reached.get(source, part)
-            reached[source] = part.union(other) if part is not None and other is not None else None
-    return most, True
+            other = pending.get(source, part)
+            pending[source] = part.union(other) if part is not None and other is not None else None

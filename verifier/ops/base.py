@@ -47,7 +47,10 @@ class Op(ABC):
     """Whether the op is exactly affine, so that its linear bounds do not depend on the box."""
 
     separable: ClassVar[bool] = False
-    """Whether every output coordinate reads at most one input coordinate, and none is read twice: boxes stay boxes."""
+    """Whether every output coordinate reads at most one input coordinate, and none is read twice: boxes stay boxes.
+
+    A Scale that repeats its node does read it twice: what follows may be bounded more loosely, never wrongly.
+    """
 
     @abstractmethod
     def forward(self, *inputs: Tensor) -> Tensor:

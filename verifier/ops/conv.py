@@ -12,7 +12,7 @@ from torch import Tensor
 
 from provenn.verifier.interval import Interval
 from provenn.verifier.ops.base import Affine, Shape, WindowLinearization
-from provenn.verifier.ops.window import Window, Windowed
+from provenn.verifier.ops.window import Ints, Window, Windowed, padded
 
 _CONVOLUTION = (torch.conv1d, torch.conv2d, torch.conv3d)
 _TRANSPOSED = (torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d)
@@ -22,8 +22,6 @@ FEW_CHANNELS, MANY_CHANNELS = 8, 48
 
 SMALL_MATRIX, DENSE = 1 << 17, 8
 """Elements of a convolution's whole matrix, and times its kernel's work, up to which a product with it is faster."""
-
-Ints = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -134,8 +132,9 @@ class Conv(Affine):
 
     def _is_small(self, output: Shape, shape: Shape) -> bool:
         """Whether a product with the whole matrix is faster (measured): it is little larger than the kernel's work."""
-        elements, work = prod(output) * prod(shape), prod(output) * self.weight[0].numel()
-        return elements <= work or elements <= min(SMALL_MATRIX, DENSE * work)
+        elements = prod(output) * prod(shape)
+        little = elements <= DENSE * prod(output) * self.weight[0].numel()
+        return little and elements <= max(SMALL_MATRIX, self.weight.numel())
 
     def _convolved(self, coefficients: Tensor, shape: Shape, begin: Ints) -> Tensor:
         # The last of o windows of span k, s apart, ends at s (o - 1) + k of the padded axis, where the input ends
@@ -225,15 +224,6 @@ def split_padding(padding: Ints) -> tuple[Ints, Ints]:
     """(beginnings, ends) of ONNX's list of both."""
     half = len(padding) // 2
     return padding[:half], padding[half:]
-
-
-def padded(x: Tensor, begin: Ints, end: Ints, value: float = 0.0) -> Tensor:
-    """The tensor x with `begin` and `end` cells of `value` added around its last axes (cropped where negative)."""
-    pairs = [n for pair in zip(reversed(begin), reversed(end), strict=True) for n in pair]
-    # Added first: what is cropped at one end may have been added at the other.
-    for some in ([max(n, 0) for n in pairs], [min(n, 0) for n in pairs]):
-        x = torch.nn.functional.pad(x, some, value=value) if any(some) else x
-    return x
 
 
 def per_channel(bias: Tensor, axes: int) -> Tensor:

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from provenn.verifier.interval import Interval
 from provenn.verifier.ops.base import Linearization, Op, Shape
-from provenn.verifier.ops.conv import padded
 from provenn.verifier.ops.maximum import Largest
 from provenn.verifier.ops.pool import Axis, axes_of
 from provenn.verifier.ops.pull import weighed
+from provenn.verifier.ops.window import padded
 
 _MAXIMUM = (torch.nn.functional.max_pool1d, torch.nn.functional.max_pool2d, torch.nn.functional.max_pool3d)
 

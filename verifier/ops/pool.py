@@ -10,8 +10,9 @@ from torch import Tensor
 
 from provenn.verifier.errors import InvalidModel
 from provenn.verifier.ops.base import Shape
-from provenn.verifier.ops.conv import padded, split_padding
+from provenn.verifier.ops.conv import split_padding
 from provenn.verifier.ops.monotone import Monotone
+from provenn.verifier.ops.window import padded
 
 _AVERAGE = (torch.nn.functional.avg_pool1d, torch.nn.functional.avg_pool2d, torch.nn.functional.avg_pool3d)
 

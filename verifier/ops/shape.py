@@ -10,8 +10,9 @@ from torch import Tensor
 
 from provenn.verifier.errors import InvalidModel
 from provenn.verifier.ops.base import Shape
-from provenn.verifier.ops.conv import padded, split_padding
+from provenn.verifier.ops.conv import split_padding
 from provenn.verifier.ops.monotone import Monotone, aligned, require_axes, summed_to
+from provenn.verifier.ops.window import padded
 
 
 @dataclass(frozen=True)

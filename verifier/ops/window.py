@@ -33,8 +33,10 @@ class Window:
         ones = (1,) * len(grid)
         return cls(grid, ones, (0,) * len(grid), ones)
 
-    def union(self, other: Window) -> Window:
-        """The smallest window that contains both; their strides agree, since they belong to the same two nodes."""
+    def union(self, other: Window) -> Window | None:
+        """The smallest window that contains both; None where two ways from one node to another differ in stride."""
+        if self.stride != other.stride:
+            return None
         offset = tuple(max(a, b) for a, b in zip(self.offset, other.offset, strict=True))
         ends = [
             max(e - o, f - p) for e, o, f, p in zip(self.extent, self.offset, other.extent, other.offset, strict=True)
@@ -44,11 +46,9 @@ class Window:
     def views(self, x: Tensor) -> Tensor:
         """All windows of x [batch, channels, *size], zeros outside: [batch, cells, channels, *extent]."""
         rank = len(self.grid)
-        pads: list[int] = []
-        for axis in reversed(range(rank)):
-            last = self.stride[axis] * (self.grid[axis] - 1) - self.offset[axis] + self.extent[axis]
-            pads += [self.offset[axis], last - x.shape[2 + axis]]
-        x = torch.nn.functional.pad(x, pads)
+        starts = zip(self.stride, self.grid, self.offset, self.extent, strict=True)
+        last = [s * (g - 1) - o + e for s, g, o, e in starts]
+        x = padded(x, self.offset, tuple(e - n for e, n in zip(last, x.shape[2:], strict=True)))
         for axis in range(rank):
             x = x.unfold(2 + axis, self.extent[axis], self.stride[axis])
         order = [0, *range(2, 2 + rank), 1, *range(2 + rank, 2 + 2 * rank)]
@@ -93,11 +93,13 @@ class Windowed:
         ones = self.values.new_ones((1, 1, *size))
         return replace(self, values=self.values * self.look(ones), inside=True)
 
-    def plus(self, other: Windowed) -> Windowed:
-        """The sum of two rows over the same node."""
+    def plus(self, other: Windowed) -> Windowed | None:
+        """The sum of two rows over the same node; None where their windows differ in stride."""
         if self.window == other.window:
             return replace(self, values=self.values + other.values, inside=self.inside and other.inside)
         union = self.window.union(other.window)
+        if union is None:
+            return None
         values = self._enlarged(union) + other._enlarged(union)
         return Windowed(union, self.cells, values, self.inside and other.inside)
 
@@ -116,3 +118,12 @@ class Windowed:
             before = union.offset[axis] - self.window.offset[axis]
             pads += [before, union.extent[axis] - self.window.extent[axis] - before]
         return torch.nn.functional.pad(self.values, pads)
+
+
+def padded(x: Tensor, begin: Ints, end: Ints, value: float = 0.0) -> Tensor:
+    """The tensor x with `begin` and `end` cells of `value` added around its last axes (cropped where negative)."""
+    pairs = [n for pair in zip(reversed(begin), reversed(end), strict=True) for n in pair]
+    # Added first: what is cropped at one end may have been added at the other.
+    for some in ([max(n, 0) for n in pairs], [min(n, 0) for n in pairs]):
+        x = torch.nn.functional.pad(x, some, value=value) if any(some) else x
+    return x

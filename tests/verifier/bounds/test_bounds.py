@@ -6,17 +6,20 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import box, mlp, residual, samples
+from networks import box, mlp, regions, residual, samples
 from torch import Tensor
 
-from provenn.verifier.bounds.backward import crown, crown_ibp
+from provenn.verifier.bounds.backward import Relaxed, crown, crown_ibp
 from provenn.verifier.bounds.forward import forward_lower
 from provenn.verifier.bounds.interval import output_lower, propagate
 from provenn.verifier.bounds.schedule import ROUNDING, Rows
 from provenn.verifier.bounds.slopes import alpha_crown, optimised_lower
-from provenn.verifier.errors import InvalidBounds
-from provenn.verifier.graph import Graph, sequential
+from provenn.verifier.errors import InvalidBounds, Unbounded
+from provenn.verifier.graph import Graph, Node, sequential
 from provenn.verifier.interval import Interval
+from provenn.verifier.ops.arithmetic import Add
+from provenn.verifier.ops.base import Op
+from provenn.verifier.ops.leaky_relu import LeakyRelu
 from provenn.verifier.ops.linear import Linear
 from provenn.verifier.ops.relu import Relu
 from provenn.verifier.ops.sigmoid import Sigmoid
@@ -31,16 +34,6 @@ def graphs() -> st.SearchStrategy[Graph]:
     widths = st.lists(st.integers(1, 7), min_size=2, max_size=5)
     chains = st.builds(mlp, widths, seeds, st.sampled_from([Relu(), Tanh(), Sigmoid()]))
     return st.one_of(chains, st.builds(residual, st.integers(1, 5), st.integers(1, 3), st.integers(1, 4), seeds))
-
-
-def regions(graph: Graph, radius: float, seed: int, norm: float | None, batch: int = 2) -> Region:
-    generator = torch.Generator().manual_seed(seed)
-    shape = (batch, *graph.input_shape)
-    centre = torch.randn(shape, generator=generator, dtype=torch.float64)
-    around = box(centre, radius * torch.rand(shape, generator=generator, dtype=torch.float64))
-    if norm is None:
-        return around
-    return Region(around.box, centre, torch.full((batch,), radius / 2, dtype=torch.float64), norm)
 
 
 def outputs_of(graph: Graph, points: Tensor) -> Tensor:
@@ -157,6 +150,34 @@ def test_coefficients_that_overflow_bound_nothing(dtype: torch.dtype, size: floa
             "alpha-crown": optimised_lower(alpha_crown(graph, region), matrix).lower,
         }
         assert not [name for name, bound in found.items() if not float(bound) <= true]
+
+
+@pytest.mark.parametrize("op", [Relu(), LeakyRelu(0.1), Sigmoid()])
+def test_a_width_that_overflows_is_refused(op: Op) -> None:
+    """Both ends are finite, and so would be the lines, which divide by the width: but wrong."""
+    ops: list[Op] = [Linear(torch.full((1, 1), 2e38), torch.zeros(1)), op, Linear(torch.ones(1, 1), torch.zeros(1))]
+    graph = sequential((1,), ops)
+    region = box(torch.zeros(1, 1), 1.0)
+    for bounded in (crown, crown_ibp, alpha_crown):
+        with pytest.raises(Unbounded, match="Linear_0"):
+            bounded(graph, region)
+
+
+def test_a_node_that_two_ops_read_is_bounded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    weight = torch.randn((5, 4), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    zeros = torch.zeros(5, dtype=torch.float64)
+    nodes = [Node("input", None, (), (4,)), Node("first", Linear(weight, zeros), (0,), (5,))]
+    nodes += [Node("relu", Relu(), (1,), (5,)), Node("second", Linear(weight @ weight.T, zeros), (2,), (5,))]
+    nodes += [
+        Node("sigmoid", Sigmoid(), (3,), (5,)),
+        Node("tanh", Tanh(), (3,), (5,)),
+        Node("sum", Add(), (4, 5), (5,)),
+    ]
+    rows: list[int] = []
+    lower_of = Relaxed.lower_of
+    monkeypatch.setattr(Relaxed, "lower_of", lambda self, node, some: rows.append(node) or lower_of(self, node, some))
+    crown(Graph(tuple(nodes)), box(torch.zeros((1, 4), dtype=torch.float64), 1.0))
+    assert rows == [3]
 
 
 def single_rows(size: int, dtype: torch.dtype) -> Rows:

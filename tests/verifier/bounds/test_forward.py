@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import box, mlp, residual, samples
+from networks import box, mlp, regions, residual, samples
 from random_graphs import all_values, random_graph
 from table import AFFINE, CASES, Case
 from torch import Tensor
@@ -61,16 +61,6 @@ def graphs() -> st.SearchStrategy[Callable[[], Graph]]:
         st.builds(partial, st.just(residual), *sizes, seeds),
         st.builds(partial, st.just(convolutional), seeds, st.booleans()),
     )
-
-
-def regions(graph: Graph, radius: float, seed: int, norm: float | None = None, batch: int = 2) -> Region:
-    generator = torch.Generator().manual_seed(seed)
-    shape = (batch, *graph.input_shape)
-    centre = torch.randn(shape, generator=generator, dtype=torch.float64)
-    around = box(centre, radius * torch.rand(shape, generator=generator, dtype=torch.float64))
-    if norm is None:
-        return around
-    return Region(around.box, centre, torch.full((batch,), radius / 2, dtype=torch.float64), norm)
 
 
 def rows(graph: Graph, batch: int, seed: int = 0) -> Tensor:

@@ -12,9 +12,10 @@ from torch import Tensor
 from provenn.verifier.bounds import schedule
 from provenn.verifier.bounds.backward import crown
 from provenn.verifier.bounds.slopes import Effort, alpha_crown
-from provenn.verifier.graph import Graph
-from provenn.verifier.ops.arithmetic import Scale
+from provenn.verifier.graph import Graph, Node
+from provenn.verifier.ops.arithmetic import Add, Scale
 from provenn.verifier.ops.conv import Conv
+from provenn.verifier.ops.relu import Relu
 from provenn.verifier.ops.window import Window, Windowed
 from provenn.verifier.region import Region
 
@@ -87,8 +88,10 @@ def test_windows_of_one_node_are_added_where_they_overlap() -> None:
     first = Windowed(small, cells, torch.randn((2, 1, 3, 1, 1), generator=generator), inside=True)
     second = Windowed(large, cells, torch.randn((2, 1, 3, 3, 3), generator=generator), inside=False)
     expected = first.dense((3, 4, 4)) + second.dense((3, 4, 4))
-    torch.testing.assert_close(first.plus(second).dense((3, 4, 4)), expected)
-    torch.testing.assert_close(second.plus(first).dense((3, 4, 4)), expected)
+    for added in (first.plus(second), second.plus(first)):
+        assert added is not None
+        torch.testing.assert_close(added.dense((3, 4, 4)), expected)
+    assert Window((2, 2), (1, 1), (0, 0), (1, 1)).union(large) is None
     assert second.cleared((4, 4)).values[0, 0, :, 0].eq(0).all()
 
 
@@ -99,3 +102,44 @@ def test_a_scaling_that_enlarges_its_node_has_no_windows() -> None:
     assert wide.reach(window, [(1, 4)]) is None
     assert wide.reach(window, [(3, 4)]) == (window,)
     assert Scale(torch.ones(4), torch.zeros(1)).reach(window, [(3, 4)]) is None
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 1000), st.sampled_from([(1, 1), (1, 2), (2, 1), (2, 2)]), st.sampled_from([5, 6]))
+def test_two_ways_between_two_nodes_may_differ_in_stride(seed: int, strides: tuple[int, int], cells: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    size, shape = 14, (2, cells, cells)
+    nodes = [Node("input", None, (), (1, size, size))]
+    for way, stride in enumerate(strides):
+        kernel = size - stride * (cells - 1)
+        weight = torch.randn((2, 1, kernel, kernel), generator=generator, dtype=torch.float64) / kernel
+        op = Conv(weight, torch.zeros(2, dtype=torch.float64), (stride,) * 2, (0,) * 4, (1, 1), 1)
+        nodes.append(Node(f"way{way}", op, (0,), shape))
+    nodes += [Node("sum", Add(), (1, 2), shape), Node("relu", Relu(), (3,), shape)]
+    graph = Graph(tuple(nodes))
+    region = region_of(graph, seed)
+    bounds = crown(graph, region).bounds[3]
+    # The sum is affine: its exact bounds are those of its matrix over the box.
+    columns = torch.eye(size**2, dtype=torch.float64).reshape(-1, 1, size, size)
+    matrix = (graph.nodes[1].op.forward(columns) + graph.nodes[2].op.forward(columns)).flatten(1)
+    centre, radius = (region.box.lower + region.box.upper) / 2, (region.box.upper - region.box.lower) / 2
+    middle, reach = centre.flatten(1) @ matrix, radius.flatten(1) @ matrix.abs()
+    exact = (middle - reach).reshape(bounds.lower.shape), (middle + reach).reshape(bounds.upper.shape)
+    assert (bounds.lower <= exact[0] + 1e-12).all()
+    assert (bounds.upper >= exact[1] - 1e-12).all()
+    unstable = (exact[0] < 0) & (exact[1] > 0)
+    torch.testing.assert_close(bounds.lower[unstable], exact[0][unstable])
+    torch.testing.assert_close(bounds.upper[unstable], exact[1][unstable])
+
+
+def test_windows_that_lie_outside_their_node_are_empty() -> None:
+    window = Window((1,), (9,), (4,), (2,))
+    assert (window.views(torch.ones((1, 1, 3))) == 0).all()
+    assert (Window((1,), (1,), (-5,), (2,)).views(torch.ones((1, 1, 3))) == 0).all()
+
+
+def test_a_large_convolution_keeps_no_matrix() -> None:
+    weight = torch.ones((64, 64, 3, 3))
+    op = Conv(weight, torch.zeros(64), (1, 1), (1, 1, 1, 1), (1, 1), 1)
+    op.adjoint(torch.ones((2, 64, 3, 3)), [(64, 3, 3)])
+    assert sum(matrix.numel() for matrix in op._matrices.values()) <= weight.numel()
