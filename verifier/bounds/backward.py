@@ -132,7 +132,7 @@ class Relaxed:
         shape = (rows.cells if isinstance(rows, Windowed) else rows).shape[:2]
         return self._down(node, {node: rows}, None, own).expand(shape)
 
-    def lower_of(self, node: int, rows: schedule.Rows) -> Float[Tensor, "rows some"]:
+    def lower_of(self, node: int, rows: schedule.Chunk) -> Float[Tensor, "rows some"]:
         """A lower bound of signed coordinates of a node, for the entries of the batch that the rows name."""
         part, read = self.select(rows.entries), self.graph.nodes[node]
         first = read.op.units(rows.index, rows.sign) if read.op is not None and len(read.shape) == 1 else None

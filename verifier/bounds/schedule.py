@@ -34,7 +34,7 @@ ROUNDING = 2.0**12
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class Chunk:
     """Bounds of chosen coordinates of one node, for some entries of the batch: one chunk of work.
 
     entries [some]: which of the batch, None for all; index [rows, some]: coordinates; sign [rows, some]: 1 for the
@@ -114,7 +114,7 @@ class Plan:
         """Whether a pass over everything costs less than starting another one."""
         return sum(self.counts) * self.elements <= SMALL_ELEMENTS
 
-    def chunks(self, memory: float, both: bool, copies: float = 1.0) -> Iterator[Rows]:
+    def chunks(self, memory: float, both: bool, copies: float = 1.0) -> Iterator[Chunk]:
         """Chunks of at most `memory` MiB (at least one row each); both: each row and then the same of the other side.
 
         Entries of the batch with about as many rows go together, since all are padded to the largest count.
@@ -140,7 +140,7 @@ class Plan:
         worthwhile = start + WORTHWHILE_ELEMENTS // (self.counts[order[start]] * self.elements)
         return max(cut, min(worthwhile, end), start + 1)
 
-    def _rows(self, entries: Tensor | None, some: slice, both: bool) -> Rows:
+    def _rows(self, entries: Tensor | None, some: slice, both: bool) -> Chunk:
         flat, sign = self.mask.flatten(1), self.sign.flatten(1)
         if entries is not None:
             flat, sign = flat[entries], sign[entries]
@@ -150,7 +150,7 @@ class Plan:
         if both:
             index, chosen = index.repeat_interleave(2, 0), chosen.repeat_interleave(2, 0)
             sign = torch.stack([sign, -sign], 1).flatten(0, 1)
-        return Rows(entries, index, sign, chosen, self.windows)
+        return Chunk(entries, index, sign, chosen, self.windows)
 
 
 def _sides(interval: Interval) -> tuple[Tensor, Tensor]:

@@ -57,7 +57,7 @@ class Optimum:
 FINAL, INTERMEDIATE = Effort(), Effort(ITERATIONS // 2)
 """For the rows asked for, and for the bounds before them, where half as much gains nearly as much (measured)."""
 
-Record = Callable[[Relaxed, Edge, schedule.Rows, Optimum], None]
+Record = Callable[[Relaxed, Edge, schedule.Chunk, Optimum], None]
 """Sees the optimised rows of every edge, chunk by chunk."""
 
 
@@ -219,7 +219,7 @@ def _optimise_edge(relaxed: Relaxed, edge: Edge, effort: Effort, record: Record 
     plan = schedule.Plan.of(relaxed.graph, source, mask, torch.ones_like(bounds[source].lower))
     for rows in plan.chunks(effort.memory, both=True, copies=_copies(relaxed, source)):
 
-        def wanted(best: Tensor, rows: schedule.Rows = rows) -> Tensor:
+        def wanted(best: Tensor, rows: schedule.Chunk = rows) -> Tensor:
             bounds[source] = rows.tighten(bounds[source], best)
             return rows.among(relaxed.improvable(edge))
 

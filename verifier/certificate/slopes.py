@@ -83,7 +83,7 @@ def _with_neurons(
     """Alpha-CROWN's bounds, and the slopes of every row that it optimised for them."""
     neurons: dict[str, list[NeuronBound]] = {}
 
-    def record(relaxed: Relaxed, edge: Edge, some: schedule.Rows, found: Optimum) -> None:
+    def record(relaxed: Relaxed, edge: Edge, some: schedule.Chunk, found: Optimum) -> None:
         bounds = neurons.setdefault(names.get(edge.reader, ""), [])
         pairs = zip(some.index[:, 0].tolist(), some.sign[:, 0].tolist(), _rows(relaxed, found, names), strict=True)
         bounds += [NeuronBound(j, int(sign), slopes) for j, sign, slopes in pairs]

@@ -12,7 +12,7 @@ from torch import Tensor
 from provenn.verifier.bounds.backward import Relaxed, crown, crown_ibp
 from provenn.verifier.bounds.forward import forward_lower
 from provenn.verifier.bounds.interval import output_lower, propagate
-from provenn.verifier.bounds.schedule import ROUNDING, Rows
+from provenn.verifier.bounds.schedule import ROUNDING, Chunk
 from provenn.verifier.bounds.slopes import alpha_crown, optimised_lower
 from provenn.verifier.errors import InvalidBounds, Unbounded
 from provenn.verifier.graph import Graph, Node, sequential
@@ -180,10 +180,10 @@ def test_a_node_that_two_ops_read_is_bounded_once(monkeypatch: pytest.MonkeyPatc
     assert rows == [3]
 
 
-def single_rows(size: int, dtype: torch.dtype) -> Rows:
+def single_rows(size: int, dtype: torch.dtype) -> Chunk:
     """A lower bound of every coordinate."""
     index = torch.arange(size).unsqueeze(1)
-    return Rows(None, index, torch.ones_like(index).to(dtype), torch.ones_like(index, dtype=torch.bool), False)
+    return Chunk(None, index, torch.ones_like(index).to(dtype), torch.ones_like(index, dtype=torch.bool), False)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
