@@ -39,7 +39,7 @@ METHODS: dict[str, Callable[[Graph, Region], Relaxed]] = {
     "crown-ibp": crown_ibp,
 }
 
-BATCHES = ("acasxu_1_1 crown", "mnist_fc_256x4 crown", "oval21_base crown")
+BATCHES = ("acasxu_1_1 crown", "mnist_fc_256x4 crown", "oval21_base crown 32")
 """Of the benchmark of throughput."""
 
 SMALL_INPUTS = ((5, 256, 4, 1), (5, 256, 4, 64), (5, 1024, 4, 1), (5, 1024, 4, 8), (20, 512, 6, 8))

@@ -31,8 +31,8 @@ WHOSE = dict(zip(TOOLS, ("", "peer "), strict=True))
 CLOSE = {"ibp": 1e-4, "crown": 1e-4, "alpha-crown": 1e-2}
 """How far below the reference margin ours may be, relative to it."""
 
-TIGHTER = 1e-6
-"""How much above the reference margin, relative to it, counts as tighter: its values have six digits."""
+TIGHTER = 5e-6
+"""How much above the reference margin, relative to it, counts as tighter: more than its rounding to six digits."""
 
 LEAST = 0.5
 """MiB that a process can grow by without its calls' doing."""

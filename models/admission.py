@@ -13,7 +13,8 @@ from onnx import ValueInfoProto
 from provenn.models.limits import Limits
 from provenn.models.onnx_file import OnnxFile, node_name, parse
 from provenn.models.onnx_ops import OPERATORS
-from provenn.models.onnx_ops.plan import Constant, Node, Plan, Value, Variable, blamed
+from provenn.models.onnx_ops.folding import blamed
+from provenn.models.onnx_ops.plan import Constant, Node, Plan, Unheld, Value, Variable
 from provenn.models.tensors import COMPUTED, FLOATS, attribute_value, decode, type_name
 from provenn.verifier.errors import InvalidModel, UnsupportedOp
 from provenn.verifier.ops.base import Shape
@@ -78,8 +79,10 @@ def _read(plan: Plan, values: dict[str, Value | None], proto: onnx.NodeProto, na
         if source not in values:
             raise InvalidModel(f"reads '{source}', an output of a kind that is not computed here", name)
     attributes = {a.name: attribute_value(a, name, plan.limits) for a in proto.attribute}
-    outputs = [o for o in proto.output if o]
-    node = Node(name, proto.op_type, opset, [values[i] for i in proto.input], len(outputs), attributes)
+    node = Node(name, proto.op_type, opset, [values[i] for i in proto.input], proto.output, attributes)
+    unread = next((v for v in node.inputs if isinstance(v, Unheld) and node.operator not in v.read_by), None)
+    if unread is not None:
+        raise UnsupportedOp(name, node.operator, f"{unread.kind} as an input")
     with blamed(name, f"{proto.op_type}: its inputs and attributes do not fit"):
         results = OPERATORS[proto.op_type](plan, node)
     if node.attributes:
@@ -132,7 +135,7 @@ def _input_shape(declared: ValueInfoProto, limits: Limits) -> tuple[Shape, bool]
 
 def _led(plan: Plan, output: Value, name: str) -> Variable:
     """The output held without its batch axis, with one axis at least."""
-    node = Node(name or "output", "Reshape", 0, (), 1)
+    node = Node(name or "output", "Reshape", 0, (), (name,))
     shape = output.shape
     lead = len(shape) > 1 and shape[0] == 1
     held = plan.held(node, output, lead) if shape else plan.view(node, output, (1,))

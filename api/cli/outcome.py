@@ -47,9 +47,9 @@ def show(answer: Mapping[str, Any], view: RenderableType, as_json: bool) -> None
 
 
 def console(stderr: bool = False) -> Console:
-    """Where tables and progress go; as wide as the terminal, never narrower than a table needs in a log."""
+    """Where tables and progress go: as wide as the terminal; in a log as wide as any table, so that no name is cut."""
     found = Console(stderr=stderr, highlight=False)
-    return found if found.is_terminal else Console(stderr=stderr, highlight=False, width=max(found.width, 100))
+    return found if found.is_terminal else Console(stderr=stderr, highlight=False, width=max(found.width, 150))
 
 
 def complain(error: Exception, as_json: bool) -> None:

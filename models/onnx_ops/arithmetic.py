@@ -9,7 +9,8 @@ from math import prod
 
 import numpy as np
 
-from provenn.models.onnx_ops.plan import Constant, Node, Plan, Value, tensor, whole
+from provenn.models.onnx_ops.folding import whole
+from provenn.models.onnx_ops.plan import Constant, Node, Plan, Value, tensor
 from provenn.models.tensors import Array
 from provenn.verifier.ops.arithmetic import Add, ReduceMean, ReduceSum, Scale, Sub
 from provenn.verifier.ops.base import Op, Shape
@@ -33,6 +34,12 @@ def sum_(plan: Plan, node: Node) -> Sequence[Value]:
     """x_1 + .. + x_k."""
     terms = [node.input(i) for i in range(max(len(node.inputs), 1))]
     return [accumulate(lambda x, y: added(plan, node, x, y), terms)]
+
+
+def mean(plan: Plan, node: Node) -> Sequence[Value]:
+    """(x_1 + .. + x_k) / k."""
+    (total,) = sum_(plan, node)
+    return [multiplied(plan, node, total, 1 / len(node.inputs))]
 
 
 def subtract(plan: Plan, node: Node) -> Sequence[Value]:
@@ -101,7 +108,7 @@ def batch_normalization(plan: Plan, node: Node) -> Sequence[Value]:
     epsilon = node.attribute("epsilon", float(np.float32(1e-5)))
     node.attribute("momentum")
     node.require(epsilon >= 0, f"its epsilon is {epsilon}")
-    inference = node.flag("spatial", True) and not node.flag("training_mode") and node.outputs == 1
+    inference = node.flag("spatial", True) and not node.flag("training_mode") and len(node.outputs) == 1
     node.supported(inference, "its training form; export the network in inference mode")
     node.require(len(x.shape) > 1, f"its input of shape {list(x.shape)} has no channels")
     channels = x.shape[1]

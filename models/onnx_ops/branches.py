@@ -20,7 +20,7 @@ import numpy as np
 
 from provenn.models.onnx_ops import arithmetic, conditions, masking
 from provenn.models.onnx_ops.arithmetic import added, expanded, multiplied
-from provenn.models.onnx_ops.plan import Constant, Node, Plan, Value
+from provenn.models.onnx_ops.plan import Constant, Node, Plan, Unheld, Value
 from provenn.models.onnx_ops.probe import Law, law
 from provenn.models.onnx_ops.selection import difference, larger, together
 from provenn.verifier.errors import UnsupportedOp
@@ -34,35 +34,40 @@ Reader = Callable[[Plan, Node], Sequence[Value]]
 EXACT, ROUNDED = 1e-12, 1e-6
 """How far branches may miss each other, relative to their size: by float64's roundings; by float32's."""
 
+PASSING = frozenset({"Identity", "Dropout", "Shape", "Size"})
+"""Operators that pass a value on as it is, or ask for its shape alone."""
+
 
 @dataclass(frozen=True, eq=False)
-class Condition(Value):
-    """first > second, or first >= second where `closed`: no node holds it."""
+class Condition(Unheld):
+    """first > second, or first >= second where `closed`; its shape is theirs, broadcast."""
 
     first: Value
     second: Value
     closed: bool
 
     kind = "a comparison of computed values (read by Where, Not, Cast and Mul alone)"
+    read_by = PASSING | {"Where", "Not", "Cast", "Mul"}
 
     def negated(self) -> Condition:
         """The opposite."""
         return replace(self, first=self.second, second=self.first, closed=not self.closed)
 
-    def opposes(self, other: Condition) -> bool:
+    def opposes(self, plan: Plan, other: Condition) -> bool:
         """Whether the other holds exactly where this does not."""
-        swapped = _same(self.first, other.second) and _same(self.second, other.first)
+        swapped = _same(plan, self.first, other.second) and _same(plan, self.second, other.first)
         return swapped and self.closed != other.closed and self.shape == other.shape
 
 
 @dataclass(frozen=True, eq=False)
-class Gated(Value):
-    """value where the condition holds, else 0: one half of a choice, no node holds it."""
+class Gated(Unheld):
+    """value where the condition holds, else 0: one half of a choice; its shape is theirs, broadcast."""
 
     condition: Condition
     value: Value
 
     kind = "a value times a comparison (read by Add alone, with the value of the opposite case)"
+    read_by = PASSING | {"Add"}
 
 
 def compared(reader: Reader, swapped: bool, closed: bool) -> Reader:
@@ -124,7 +129,7 @@ def plus(reader: Reader) -> Reader:
 
     def read(plan: Plan, node: Node) -> Sequence[Value]:
         x, y = node.input(0), node.input(1)
-        if not (isinstance(x, Gated) and isinstance(y, Gated) and x.condition.opposes(y.condition)):
+        if not (isinstance(x, Gated) and isinstance(y, Gated) and x.condition.opposes(plan, y.condition)):
             return reader(plan, node)
         chosen = _chosen(plan, node, x.condition, x.value, y.value)
         return [_refused(node, chosen) if isinstance(chosen, Law) else chosen]
@@ -142,8 +147,6 @@ def _refused(node: Node, found: Law) -> Value:
 def _chosen(plan: Plan, node: Node, condition: Condition, x: Value, y: Value) -> Value | Law:
     """The choice, or by how much its branches miss each other."""
     ends = condition.first, condition.second
-    whole = np.broadcast_shapes(*(v.shape for v in ends)) == condition.shape
-    node.supported(whole, "a comparison that was given another shape")
     numbers = all(v.floating for v in (x, y, *ends) if isinstance(v, Constant))
     node.require(numbers, "a computed tensor meets a constant of whole numbers")
     found = law(plan, node, (x, y), ends)
@@ -152,7 +155,7 @@ def _chosen(plan: Plan, node: Node, condition: Condition, x: Value, y: Value) ->
     falls, rises = (found.factor <= 0).all(), (found.factor >= 0).all()
     plain = found.error <= EXACT and (falls or rises)
     constant = isinstance(x, Constant) or isinstance(y, Constant)
-    if plain and (constant or (_same(x, ends[0]) and _same(y, ends[1]))):
+    if plain and (constant or (_same(plan, x, ends[0]) and _same(plan, y, ends[1]))):
         value = larger(plan, node, x, y, bool(falls and not rises))
     else:
         leaky = _leaky(plan, node, condition, x, y) or _leaky(plan, node, condition.negated(), y, x)
@@ -200,9 +203,10 @@ def _multiplied(plan: Plan, node: Node, x: Value, found: Law) -> Value:
     return arithmetic.multiply(plan, replace(node, inputs=(x, factor)))[0]
 
 
-def _same(x: Value, y: Value) -> bool:
-    """Whether two values are one, or equal constants."""
+def _same(plan: Plan, x: Value, y: Value) -> bool:
+    """Whether two values are one, or constants that are equal, in float32 too."""
     if isinstance(x, Constant) and isinstance(y, Constant):
-        known = x.known is not None and y.known is not None
-        return x.step == y.step or (known and np.array_equal(np.asarray(x.known), np.asarray(y.known)))
+        known = x.known is not None and y.known is not None and np.array_equal(x.known, y.known)
+        single = plan.folding.single
+        return x.step == y.step or (known and np.array_equal(single(x.step), single(y.step)))
     return type(x) is type(y) and x.step == y.step and x.shape == y.shape

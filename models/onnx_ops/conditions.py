@@ -9,7 +9,8 @@ from math import prod
 
 import numpy as np
 
-from provenn.models.onnx_ops.plan import Constant, Node, Plan, Value, Variable, whole
+from provenn.models.onnx_ops.folding import whole
+from provenn.models.onnx_ops.plan import Constant, Node, Plan, Value, Variable
 from provenn.models.tensors import FLOATS, STORED, Array, type_name
 
 Function = Callable[..., Array]
@@ -61,19 +62,26 @@ def range_(plan: Plan, node: Node) -> Sequence[Value]:
     start, limit, delta = (node.constant(i, "a limit of the range") for i in range(3))
     ends = [np.asarray(c.known).ravel() for c in (start, limit, delta) if c.known is not None and prod(c.shape) == 1]
     node.require(len(ends) == 3 and len({c.floating for c in (start, limit, delta)}) == 1, "it needs three numbers")
-    first, last, step = (e.item() for e in ends)
-    node.require(step != 0, "its delta is 0")
-    count = max(int(np.ceil((last - first) / step)), 0)
+    node.require(ends[2].any(), "its delta is 0")
+    span = plan.fold(node, [start, limit], lambda a, b: whole(b.reshape(()) - a.reshape(())), (), start.floating)
+    steps = plan.fold(node, [span, delta], lambda a, b: np.ceil(a / b.reshape(())).astype(np.int64), (), False)
+    count = int(np.asarray(steps.known))
     node.require(count > 0, "it is empty")
-    kind = np.float64 if start.floating else np.int64
-    return [plan.fold(node, [], lambda: first + step * np.arange(count, dtype=kind), (count,), start.floating)]
+
+    def numbers(a: Array, b: Array) -> Array:
+        exact = a.reshape(()) + b.reshape(()) * np.arange(count, dtype=a.dtype)
+        if start.floating:
+            single = np.add.accumulate(np.append(a, np.full(count - 1, b)).astype(np.float32))
+            node.supported(np.array_equal(single, exact), "numbers that float32, which adds them up, rounds")
+        return whole(np.asarray(exact))
+
+    return [plan.fold(node, [start, delta], numbers, (count,), start.floating)]
 
 
 def non_zero(plan: Plan, node: Node) -> Sequence[Value]:
     """Places of the elements that are not zero: one column each."""
     x = node.constant(0, "its input")
-    node.supported(x.known is not None, "an input computed within the model, of many elements")
-    places = np.array(np.nonzero(np.atleast_1d(np.asarray(x.known))), dtype=np.int64)
+    places = plan.agreed(node, x, lambda a: np.array(np.nonzero(np.atleast_1d(a)), dtype=np.int64))
     node.require(places.size, "nothing is left")
     return [plan.stored(node.name, places)]
 

@@ -71,7 +71,8 @@ def cast(plan: Plan, node: Node) -> Sequence[Value]:
     node.supported(target in kinds, f"constants cast to {type_name(target)}")
     if target in INTEGERS and not x.floating:
         node.require(x.known is None or _fits(x.known, kinds[target]), f"a number does not fit {type_name(target)}")
-    return [plan.fold(node, [x], lambda a: _cast(a, np.dtype(kinds[target])), x.shape, target in FLOATS)]
+    kind = np.dtype(kinds[target])
+    return [plan.fold(node, [x], lambda a: _cast(a, kind), x.shape, target in FLOATS, kind == np.float16)]
 
 
 def _cast(array: Array, target: np.dtype) -> Array:

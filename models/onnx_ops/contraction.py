@@ -14,8 +14,9 @@ from string import ascii_letters, ascii_lowercase
 
 import numpy as np
 
+from provenn.models.onnx_ops.folding import whole
 from provenn.models.onnx_ops.movement import transposed
-from provenn.models.onnx_ops.plan import Constant, Node, Plan, Value, Variable, tensor, whole
+from provenn.models.onnx_ops.plan import Constant, Node, Plan, Value, Variable, tensor
 from provenn.models.tensors import Array
 from provenn.verifier.ops.base import Op, Shape
 from provenn.verifier.ops.einsum import Einsum

@@ -105,14 +105,16 @@ def split(plan: Plan, node: Node) -> Sequence[Value]:
     """Consecutive pieces: of the listed lengths, or equal ones (the last of num_outputs may be shorter)."""
     x, count = node.input(0), node.attribute("num_outputs")
     axis, lengths = node.axis(node.attribute("axis", 0), len(x.shape)), node.listed("split", 1)
-    extent = x.shape[axis]
+    extent, outputs = x.shape[axis], len(node.outputs)
+    # onnxruntime crashes on an unnamed one.
+    node.require(all(node.outputs), "an output has no name; name every one, read or not")
     if lengths is None:
-        node.require(count in (None, node.outputs) and node.outputs <= extent, f"{count} outputs of {extent} elements")
-        node.require(count is not None or extent % node.outputs == 0, f"{extent} does not divide by {node.outputs}")
-        each = -(-extent // node.outputs)
-        lengths = tuple(min(each, extent - each * i) for i in range(node.outputs))
-    fits = sum(lengths) == extent and len(lengths) == node.outputs and min(lengths) > 0
-    node.require(fits, f"lengths {list(lengths)} of {node.outputs} outputs do not make up {extent}")
+        node.require(count in (None, outputs) and outputs <= extent, f"{count} outputs of {extent} elements")
+        node.require(count is not None or extent % outputs == 0, f"{extent} does not divide by {outputs}")
+        each = -(-extent // outputs)
+        lengths = tuple(min(each, extent - each * i) for i in range(outputs))
+    fits = sum(lengths) == extent and len(lengths) == outputs and min(lengths) > 0
+    node.require(fits, f"lengths {list(lengths)} of {outputs} outputs do not make up {extent}")
     starts = np.cumsum([0, *lengths]).tolist()
     return [selected(plan, node, x, axis, range(a, b)) for a, b in pairwise(starts)]
 
@@ -191,6 +193,21 @@ def framed(plan: Plan, node: Node, x: Value, begin: Sequence[int], end: Sequence
     x = plan.held(node, x, x.lead and not begin[0] and not end[0])
     shape = tuple(n + b + e for n, b, e in zip(x.shape, begin, end, strict=True))
     return plan.emit(node, Pad((*begin[x.lead :], *end[x.lead :]), value), [x], shape, x.lead)
+
+
+def center_crop_pad(plan: Plan, node: Node) -> Sequence[Value]:
+    """Cropped, or framed with zeros, to the lengths listed: both ends alike, an odd cell at the far end."""
+    x, lengths, axes = node.input(0), node.integers(1, "the shape"), node.attribute("axes")
+    rank = len(x.shape)
+    named = [node.axis(a, rank) for a in (range(rank) if axes is None else axes)]
+    fits = len(lengths) == len(named) == len(set(named)) and min(lengths, default=1) > 0
+    node.require(fits, f"lengths {list(lengths)} do not fit axes {named} of shape {list(x.shape)}")
+    begin, end = [0] * rank, [0] * rank
+    for axis, length in zip(named, lengths, strict=True):
+        more = length - x.shape[axis]
+        begin[axis] = more // 2 if more > 0 else -(-more // 2)
+        end[axis] = more - begin[axis]
+    return [framed(plan, node, x, begin, end, 0.0)]
 
 
 def concat(plan: Plan, node: Node) -> Sequence[Value]:

@@ -150,6 +150,7 @@ def power(plan: Plan, node: Node) -> Sequence[Value]:
         return [plan.emit(node, Exp(), [exponent], y.shape, y.lead)]
     node.supported(isinstance(y, Constant), "base and exponent are both computed from the input")
     assert isinstance(y, Constant)
+    plan.agreed(node, y, lambda a: a.astype(np.float32))
     number = _uniform(node, y, x.shape, "the exponent")
     node.supported(number != 0, "exponent 0, which makes it a constant")
     if number == 1:

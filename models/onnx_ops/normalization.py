@@ -45,16 +45,14 @@ def instance_normalization(plan: Plan, node: Node) -> Sequence[Value]:
 
 
 def group_normalization(plan: Plan, node: Node) -> Sequence[Value]:
-    """Groups of channels over their cells; scale and bias are a group's before opset 21, a channel's from there on."""
+    """Groups of channels over their cells; the form before opset 21 is deprecated, and ONNX's checker refuses it."""
     x, groups = node.input(0), node.attribute("num_groups")
     node.attribute("stash_type")
     fits = len(x.shape) > 1 and groups and groups > 0 and x.shape[1] % groups == 0
     node.require(fits, f"{groups} groups of the channels of shape {list(x.shape)}")
     apart = plan.view(node, x, (x.shape[0], groups, prod(x.shape[1:]) // groups))
     value = over_root(plan, node, apart, (2,), _epsilon(node), True)
-    if node.opset >= 21:
-        return [_per_channel(plan, node, plan.view(node, value, x.shape))]
-    return [plan.view(node, _per_channel(plan, node, value), x.shape)]
+    return [_per_channel(plan, node, plan.view(node, value, x.shape))]
 
 
 def root(reader: Reader) -> Reader:
@@ -134,7 +132,7 @@ def _last_axes(plan: Plan, node: Node, centred: bool) -> Value:
     x = node.input(0)
     axis = node.axis(node.attribute("axis", -1), len(x.shape))
     node.attribute("stash_type")
-    node.supported(node.outputs == 1, "its mean and deviation as outputs; export the network in inference mode")
+    node.supported(not any(node.outputs[1:]), "its mean and deviation as outputs; export the network in inference mode")
     value = over_root(plan, node, x, tuple(range(axis, len(x.shape))), _epsilon(node), centred)
     return _scaled(plan, node, value, node.given(1), node.given(2))
 

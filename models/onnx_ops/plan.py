@@ -6,8 +6,7 @@ is held by a node of shape s (`lead`); any other value by a node of its whole ON
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any, ClassVar
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 
 from provenn.models.limits import Limits
+from provenn.models.onnx_ops.folding import JUMPS, STEPS, Compute, Fold, Folding, blamed, whole, widened
 from provenn.models.tensors import Array
 from provenn.verifier.errors import InvalidModel, ResourceLimit, UnsupportedOp
 from provenn.verifier.graph import Graph
@@ -27,7 +27,6 @@ SMALL = 4096
 """Constants of at most this many elements are computed at once: shapes, axes and indices are made of them."""
 
 MakeOp = Callable[..., Op]
-Compute = Callable[..., Array]
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,24 +61,10 @@ class Constant(Value):
 
 
 @dataclass(frozen=True, eq=False)
-class Fold:
-    """A constant to be computed from earlier ones."""
+class Unheld(Value):
+    """What no node holds: it stands for something that the operators `read_by` know; every other one is refused."""
 
-    name: str
-    sources: tuple[Constant, ...]
-    compute: Compute
-    shape: Shape
-    floating: bool
-
-    def run(self, *arrays: Array) -> Array:
-        """The numbers: float64, or int64.   Raises: InvalidModel if they are not finite or cannot be computed."""
-        with blamed(self.name, "its constant value cannot be computed"):
-            array = self.compute(*arrays)
-        if array.shape != self.shape:
-            raise InvalidModel(f"its constant value has shape {array.shape}, not {self.shape}", self.name)
-        if self.floating and not np.isfinite(array).all():
-            raise InvalidModel("its constant value is nan or infinite", self.name)
-        return array
+    read_by: ClassVar[frozenset[str]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,13 +80,16 @@ class Apply:
 
 @dataclass
 class Node:
-    """One ONNX node: its operator, the values it reads (None where left out), its attributes, crossed off when read."""
+    """One ONNX node: its operator, the values it reads (None where left out), its attributes, crossed off when read.
+
+    outputs: their names, "" where one is left out.
+    """
 
     name: str
     operator: str
     opset: int
     inputs: Sequence[Value | None]
-    outputs: int
+    outputs: Sequence[str]
     attributes: dict[str, Any] = field(default_factory=dict)
 
     def attribute(self, name: str, default: Any = None) -> Any:
@@ -178,7 +166,7 @@ class Plan:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.nodes: list[Apply] = []
-        self.folds: list[Fold] = []
+        self.folding = Folding()
         self._names: dict[str, int] = {}
         self._folded = 0
         self._indices = 0
@@ -191,22 +179,44 @@ class Plan:
 
     def stored(self, name: str, array: Array) -> Constant:
         """A constant whose numbers are there."""
-        kept = Fold(name, (), lambda: array, array.shape, array.dtype.kind == "f")
-        self.folds.append(kept)
-        return Constant(len(self.folds) - 1, array.shape, False, kept.floating, array)
+        kept = Fold(name, "", (), lambda: array, array.shape, array.dtype.kind == "f", False)
+        return Constant(self.folding.add(kept), array.shape, False, kept.floating, array)
 
-    def fold(self, node: Node, sources: Sequence[Constant], compute: Compute, shape: Shape, floating: bool) -> Constant:
-        """A constant of `shape`, computed by `compute` from the sources' arrays; at once if all is small."""
+    def fold(
+        self,
+        node: Node,
+        sources: Sequence[Constant],
+        compute: Compute,
+        shape: Shape,
+        floating: bool,
+        coarse: bool = False,
+    ) -> Constant:
+        """A constant of `shape`, computed by `compute` from the sources' arrays; at once if all is small.
+
+        coarse: it is rounded further than to float32.
+        Raises: UnsupportedOp if it would be a step away where every fold on the way is rounded to float32.
+        """
         self._require_elements(node, shape)
         self._folded += prod(shape)
         if self._folded > self.limits.folded:
             raise ResourceLimit("the constants computed within the model", f"{self.limits.folded} elements in all")
-        step = Fold(node.name, tuple(sources), compute, tuple(shape), floating)
-        self.folds.append(step)
+        stepping = any(s.floating for s in sources) and (coarse or not floating or node.operator in STEPS)
+        steps = tuple(s.step for s in sources)
+        place = self.folding.add(Fold(node.name, node.operator, steps, compute, tuple(shape), floating, stepping))
         inputs = [s.known for s in sources if s.known is not None and s.known.size <= SMALL]
         small = prod(shape) <= SMALL and len(inputs) == len(sources)
-        known = step.run(*(widened(a) for a in inputs)) if small else None
-        return Constant(len(self.folds) - 1, tuple(shape), False, floating, known)
+        known = self.folding.run(place, [widened(a) for a in inputs]) if small else None
+        return Constant(place, tuple(shape), False, floating, known)
+
+    def agreed(self, node: Node, x: Constant, decide: Compute) -> Array:
+        """What is decided by a known constant, the same where every fold on the way is rounded to float32.
+
+        Raises: UnsupportedOp if it is not the same, or the constant is not known.
+        """
+        node.supported(x.known is not None, "a constant computed within the model, of many elements")
+        decided: Array = decide(widened(np.asarray(x.known)))
+        node.supported(np.array_equal(decided, decide(self.folding.single(x.step))), JUMPS)
+        return decided
 
     def emit(
         self,
@@ -245,6 +255,9 @@ class Plan:
         node.require(prod(shape) == prod(x.shape), f"{list(x.shape)} does not have the elements of {list(shape)}")
         if isinstance(x, Constant):
             return x if x.shape == shape else self.fold(node, [x], lambda a: a.reshape(shape), shape, x.floating)
+        if isinstance(x, Unheld):
+            node.supported(x.shape == shape, f"{x.kind} in another shape")
+            return x
         lead = len(shape) > 1 and shape[0] == 1
         target = shape[1:] if lead else shape
         if x.held_shape == target:
@@ -267,23 +280,11 @@ class Plan:
             if index in live:
                 live.update(self.nodes[index].inputs)
         place = {old: new for new, old in enumerate(sorted(live))}
-        arrays = self._arrays([c for index in place for c in self.nodes[index].parameters])
+        arrays = self.folding.arrays(c.step for index in place for c in self.nodes[index].parameters)
         nodes = [_graph_node(self.nodes[old], [place[i] for i in self.nodes[old].inputs], arrays) for old in place]
         for node in nodes[1:]:
             _require_shape(node, [nodes[i].shape for i in node.inputs])
         return Graph(tuple(nodes))
-
-    def _arrays(self, constants: Sequence[Constant]) -> dict[int, Array]:
-        """The numbers of the constants, float64 or int64, every fold run once and in order."""
-        needed = {c.step for c in constants}
-        for index in range(len(self.folds) - 1, -1, -1):
-            if index in needed:
-                needed.update(c.step for c in self.folds[index].sources)
-        arrays: dict[int, Array] = {}
-        for index in sorted(needed):
-            step = self.folds[index]
-            arrays[index] = widened(step.run(*(arrays[c.step] for c in step.sources)))
-        return arrays
 
     def _folded_op(self, node: Node, make: MakeOp, sources: list[Constant], count: int, shape: Shape) -> Constant:
         """An op over constants: the same mathematics as over variables."""
@@ -321,11 +322,6 @@ def op_of(plan: Plan, step: int) -> tuple[Op | None, int]:
         return None, -1
 
 
-def widened(array: Array) -> Array:
-    """A copy in float64 or int64: every number of a narrower type is kept exactly."""
-    return np.array(array, dtype=np.float64 if array.dtype.kind == "f" else np.int64, order="C")
-
-
 def tensor(array: Array) -> torch.Tensor:
     """A parameter of an op, in float64; the array itself where it is one already."""
     return torch.from_numpy(np.require(array, np.float64, ["C", "W"]))
@@ -355,24 +351,3 @@ def _require_shape(node: GraphNode, shapes: Sequence[Shape]) -> None:
         result = node.op.forward(*inputs)
     if tuple(result.shape) != (0, *node.shape):
         raise InvalidModel(f"{kind} computes {tuple(result.shape[1:])}, not {node.shape}", node.name)
-
-
-@contextmanager
-def blamed(name: str, what: str) -> Iterator[None]:
-    """What numpy, torch or an op refuse within is InvalidModel of the node `name`; overflow is looked for later."""
-    try:
-        with np.errstate(all="ignore"):
-            yield
-    except InvalidModel as error:
-        if error.node is not None:
-            raise
-        raise InvalidModel(str(error), name) from error
-    except (RuntimeError, ValueError, IndexError, TypeError, ArithmeticError) as error:
-        raise InvalidModel(f"{what}: {error}", name) from error
-
-
-def whole(array: Array) -> Array:
-    """The array; whole numbers only where 32 and 64 bits agree, since runtimes wrap int32.   Raises: OverflowError."""
-    if array.dtype.kind == "i" and array.size and not -(2**31) <= array.min() <= array.max() < 2**31:
-        raise OverflowError("a whole number that does not fit 32 bits")
-    return array

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from provenn.models.onnx_ops.plan import SMALL, Constant, Node, Plan, Value, Variable, widened
+from provenn.models.onnx_ops.folding import widened
+from provenn.models.onnx_ops.plan import SMALL, Constant, Node, Plan, Value, Variable
 from provenn.models.tensors import Array
 from provenn.verifier.ops.base import Op, Shape
 

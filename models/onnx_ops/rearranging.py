@@ -12,10 +12,10 @@ from math import prod
 import numpy as np
 import torch
 
-from provenn.models.onnx_ops.arithmetic import ONE
+from provenn.models.onnx_ops.arithmetic import ONE, added, over
 from provenn.models.onnx_ops.plan import Constant, Node, Plan, Value, Variable, tensor
 from provenn.models.tensors import Array
-from provenn.verifier.ops.arithmetic import Scale
+from provenn.verifier.ops.arithmetic import ReduceSum, Scale
 from provenn.verifier.ops.base import Op, Shape
 from provenn.verifier.ops.pick import Pick, Places
 
@@ -115,9 +115,8 @@ def gather_nd(plan: Plan, node: Node) -> Sequence[Value]:
 
 
 def scatter_elements(plan: Plan, node: Node) -> Sequence[Value]:
-    """X with the updates written to x[.., indices[j], ..] along one axis."""
+    """X with the updates written, or added, to x[.., indices[j], ..] along one axis."""
     x, where, updates = node.input(0), node.constant(1, "the indices"), node.input(2)
-    _require_plain(node)
     axis = node.axis(node.attribute("axis", 0), len(x.shape))
     indices = _indices(node, 1, where.shape, x.shape[axis])
     fits = len(where.shape) == len(x.shape) and where.shape == updates.shape
@@ -127,9 +126,8 @@ def scatter_elements(plan: Plan, node: Node) -> Sequence[Value]:
 
 
 def scatter_nd(plan: Plan, node: Node) -> Sequence[Value]:
-    """X with the updates written to x[indices[j]]."""
+    """X with the updates written, or added, to x[indices[j]]."""
     x, where, updates = node.input(0), node.constant(1, "the indices"), node.input(2)
-    _require_plain(node)
     index = _tuples(node, 1, where.shape, x.shape)
     fits = updates.shape == (*where.shape[:-1], *x.shape[where.shape[-1] :])
     node.require(fits, f"updates of shape {list(updates.shape)} do not fit indices of shape {list(where.shape)}")
@@ -166,19 +164,41 @@ def reverse_sequence(plan: Plan, node: Node) -> Sequence[Value]:
 
 
 def _written(plan: Plan, node: Node, x: Value, updates: Value, place: tuple[Array, ...]) -> Value:
+    reduction = node.attribute("reduction", "none")
+    node.supported(reduction in ("none", "add"), f"reduction '{reduction}'")
+    turn = _turns(np.stack(place, -1).reshape(-1, len(place))).reshape(place[0].shape)
+    if reduction == "add":
+        return added(plan, node, x, _layered(plan, node, updates, (turn, *place), x.shape))
+    node.supported(not turn.any(), "several updates of one element")
+
     def move(a: Array, b: Array) -> Array:
         a = a.copy()
         a[place] = b
         return a
 
-    written = np.stack(place, -1).reshape(-1, len(place))
-    node.supported(len(np.unique(written, axis=0)) == len(written), "several updates of one element")
     return rearranged(plan, node, [x, updates], x.shape, move)
 
 
-def _require_plain(node: Node) -> None:
-    reduction = node.attribute("reduction", "none")
-    node.supported(reduction == "none", f"reduction '{reduction}'")
+def _layered(plan: Plan, node: Node, updates: Value, place: tuple[Array, ...], shape: Shape) -> Value:
+    """The sum of layers of zeros, of `shape` each, with the updates at their places in them."""
+    node.supported(not isinstance(updates, Constant) or updates.floating, "sums of whole numbers")
+    layers = (int(place[0].max()) + 1, *shape)
+
+    def move(a: Array) -> Array:
+        whole = np.full(layers, 0 if a.dtype.kind == "f" else -1, dtype=a.dtype)
+        whole[place] = a
+        return whole
+
+    return over(plan, node, ReduceSum, rearranged(plan, node, [updates], layers, move), (0,), shape)
+
+
+def _turns(rows: Array) -> Array:
+    """How many rows before each are equal to it."""
+    _, same, counts = np.unique(rows, axis=0, return_inverse=True, return_counts=True)
+    order = np.argsort(same.ravel(), kind="stable")
+    turns = np.empty(len(rows), dtype=np.int64)
+    turns[order] = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return turns
 
 
 def _indices(node: Node, position: int, shape: Shape, extent: int) -> Array:

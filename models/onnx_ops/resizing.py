@@ -84,7 +84,7 @@ def resize(plan: Plan, node: Node) -> Sequence[Value]:
     node.supported(policy == "stretch", f"keep_aspect_ratio_policy '{policy}'; only 'stretch' is read")
     axes = node.attribute("axes")
     named = [node.axis(a, len(x.shape)) for a in (range(len(x.shape)) if axes is None else axes)]
-    scales, sizes = _numbers(node, 1 if first else 2), node.given(3)
+    scales, sizes = _numbers(plan, node, 1 if first else 2), node.given(3)
     extents = [x.shape[a] for a in named]
     if scales:
         stretches = _scaled(node, extents, scales)
@@ -100,18 +100,17 @@ def upsample(plan: Plan, node: Node) -> Sequence[Value]:
     """Resize of older operator sets: nearest or linear, cell 0 in place."""
     x, mode = node.input(0), node.attribute("mode", "nearest")
     listed = node.attribute("scales")
-    stretches = _scaled(node, x.shape, _numbers(node, 1) if listed is None else listed)
+    stretches = _scaled(node, x.shape, _numbers(plan, node, 1) if listed is None else listed)
     node.require(all(s.scale >= 1 for s in stretches), "it must not make an axis shorter")
     return [_resized(plan, node, x, dict(enumerate(stretches)), Manner(mode, "asymmetric", "simple"))]
 
 
-def _numbers(node: Node, position: int) -> list[float]:
-    """The scales; none where they are left out."""
+def _numbers(plan: Plan, node: Node, position: int) -> list[float]:
+    """The scales, float32 as runtimes read them; none where they are left out."""
     if node.given(position) is None:
         return []
-    constant = node.constant(position, "the scales")
-    node.supported(constant.known is not None, "scales of so many numbers")
-    return [float(v) for v in np.asarray(constant.known).ravel()]
+    scales = plan.agreed(node, node.constant(position, "the scales"), lambda a: a.astype(np.float32))
+    return [float(v) for v in scales.ravel()]
 
 
 def _scaled(node: Node, extents: Sequence[int], scales: Sequence[float]) -> list[Stretch]:

@@ -106,6 +106,22 @@ MOVES = {
     "scatter elements updates": op("ScatterElements", (1, 2), floats(1, 5), ints(4, -4).reshape(1, 2), axis=1, place=2),
     "scatter nd": op("ScatterND", (1, 3, 4), ints(0, 2, 0, 0).reshape(2, 2), floats(2, 4)),
     "scatter nd updates": op("ScatterND", (1, 4), floats(3, 4), ints(2).reshape(1, 1), place=2),
+    "scatter 9": op("Scatter", (1, 4), ints(2, 0).reshape(1, 2), floats(1, 2), axis=1, opset=9),
+    "scatter elements added": op(
+        "ScatterElements", (1, 4), ints(2, 0, 2, -2).reshape(1, 4), floats(1, 4), axis=1, reduction="add"
+    ),
+    "scatter elements added once": op(
+        "ScatterElements", (1, 3, 4), ints(1, 0, 2, -1).reshape(1, 1, 4), floats(1, 1, 4), axis=1, reduction="add"
+    ),
+    "scatter elements updates added": op(
+        "ScatterElements", (1, 3), floats(1, 5), ints(4, 1, -1).reshape(1, 3), axis=1, reduction="add", place=2
+    ),
+    "scatter nd added": op("ScatterND", (1, 3, 4), ints(0, 2, 0, 0, 0, 2).reshape(3, 2), floats(3, 4), reduction="add"),
+    "scatter nd updates added": op("ScatterND", (1, 4), floats(3, 4), ints(2).reshape(1, 1), reduction="add", place=2),
+    "centred": op("CenterCropPad", (1, 4, 5), ints(7, 2), axes=[1, -1], opset=18),
+    "centred odd": op("CenterCropPad", (1, 5, 4), ints(2, 7), axes=[1, 2], opset=18),
+    "centred batch": op("CenterCropPad", (1, 4), ints(3, 1), opset=18),
+    "centred in place": op("CenterCropPad", ("n", 4), ints(4), axes=[1], opset=18),
     "compress": op("Compress", (1, 4, 3), np.array([True, False, True]), axis=1),
     "compress flat": op("Compress", (1, 4), np.array([False, True, True])),
     "reverse sequence": op("ReverseSequence", (1, 5, 2), ints(3), batch_axis=0, time_axis=1),

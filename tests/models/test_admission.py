@@ -17,7 +17,7 @@ from onnx_kit import mlp_model, model, refused, relu_model, require_agreement
 
 from provenn.models.admission import Limits, admit
 from provenn.models.onnx_reader import read
-from provenn.verifier.errors import ProvennError, ResourceLimit, UnsupportedOp
+from provenn.verifier.errors import InvalidModel, ProvennError, ResourceLimit, UnsupportedOp
 
 node = helper.make_node
 GOOD = mlp_model().SerializeToString()
@@ -164,11 +164,50 @@ def test_tensors_defined_twice_or_never_are_refused() -> None:
 def test_what_onnx_itself_refuses_is_refused() -> None:
     refused(model([node("Relu", ["x", "x"], ["y"])], (1, 3)), "ONNX's checker refuses it: Node .* has input size 2")
     refused(model([node("Relu", ["x"], ["y"], alpha=1.0)], (1, 3)), "ONNX's checker refuses it")
+    group = node("GroupNormalization", ["x", "s", "s"], ["y"], num_groups=2)
+    old = model([group], (1, 4, 3), {"s": np.ones(2, np.float32)}, opset=18)
+    refused(old, "ONNX's checker refuses it: .* is deprecated")
 
 
 def test_outputs_that_no_operator_here_computes_cannot_be_read() -> None:
     mask = model([node("Dropout", ["x"], ["d", "mask"]), node("Identity", ["mask"], ["y"])], (1, 3))
     refused(mask, "reads 'mask', an output of a kind that is not computed here")
+
+
+UNNAMED = {
+    "split": (["Split", ["x"], ["a", ""]], 11, InvalidModel),
+    "split in the middle": (["Split", ["x"], ["a", "", "c"]], 13, InvalidModel),
+    "split of listed lengths": (["Split", ["x", "lengths"], ["", "a"]], 13, InvalidModel),
+    "split of none": (["Split", ["x"], ["", ""]], 13, InvalidModel),
+    "normalization": (["BatchNormalization", ["x", *["ones"] * 4], ["a", "", "", "", ""]], 8, UnsupportedOp),
+    "normalization 15": (["BatchNormalization", ["x", *["ones"] * 4], ["a", "", ""]], 15, UnsupportedOp),
+}
+
+
+@pytest.mark.parametrize("name", UNNAMED)
+def test_outputs_without_names_are_refused_where_runtimes_crash_on_them(name: str) -> None:
+    made, opset, error = UNNAMED[name]
+    constants = {"lengths": np.array([1, 5]), "ones": np.ones(6, np.float32)}
+    some = {k: v for k, v in constants.items() if k in made[1]}
+    attributes = {"axis": 1} if made[0] == "Split" else {}
+    nodes = [node(*made, **attributes), node("Neg", ["a" if "a" in made[2] else "x"], ["y"])]
+    refused(model(nodes, (1, 6), some, opset=opset), "an output has no name|training form", error)
+
+
+TRAILING = {
+    "pool": (["MaxPool", ["x"], ["a", ""]], {"kernel_shape": [2]}),
+    "dropout": (["Dropout", ["x"], ["a", ""]], {}),
+    "normalization": (["LayerNormalization", ["x", "ones"], ["a", "", ""]], {}),
+}
+
+
+@pytest.mark.parametrize("name", TRAILING)
+def test_outputs_without_names_are_left_out_elsewhere(name: str) -> None:
+    made, attributes = TRAILING[name]
+    constants = {"ones": np.ones(4, np.float32)} if "ones" in made[1] else {}
+    require_agreement(
+        model([node(*made, **attributes), node("Neg", ["a"], ["y"])], (1, 2, 4), constants).SerializeToString()
+    )
 
 
 # --- inputs and outputs -------------------------------------------------------------------------------------------

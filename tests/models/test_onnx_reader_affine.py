@@ -150,9 +150,9 @@ REFUSED: dict[str, tuple[OneOp, type[InvalidModel], str]] = {
     "reflection cropped": (op("Pad", (1, 3), ints(0, -1, 0, 1), mode="reflect"), UnsupportedOp, "negative pads"),
     "pad mode": (op("Pad", (1, 3), ints(0, 1, 0, 1), mode="mirror"), UnsupportedOp, "mode 'mirror'"),
     "scatter reduction": (
-        op("ScatterND", (1, 3), ints(0, 1).reshape(1, 2), floats(1), reduction="add", opset=18),
+        op("ScatterND", (1, 3), ints(0, 1).reshape(1, 2), floats(1), reduction="max", opset=18),
         UnsupportedOp,
-        "reduction 'add'",
+        "reduction 'max'",
     ),
     "scatter twice": (
         op("ScatterElements", (1, 3), ints(1, 1).reshape(1, 2), floats(1, 2), axis=1),
@@ -168,6 +168,8 @@ REFUSED: dict[str, tuple[OneOp, type[InvalidModel], str]] = {
     ),
     "gather nd": (op("GatherND", (1, 3), ints(0, 3).reshape(1, 2)), InvalidModel, "outside"),
     "gather nd axes": (op("GatherND", (1, 3), ints(0, 0, 0).reshape(1, 3)), InvalidModel, "too many axes"),
+    "centred": (op("CenterCropPad", (1, 3), ints(2, 2), axes=[1], opset=18), InvalidModel, "do not fit axes"),
+    "centred twice": (op("CenterCropPad", (1, 3), ints(2, 2), axes=[1, -1], opset=18), InvalidModel, "do not fit axes"),
     "tile": (op("Tile", (1, 3), ints(1)), InvalidModel, "do not fit"),
     "tile none": (op("Tile", (1, 3), ints(1, 0)), InvalidModel, "do not fit"),
     "blocksize": (op("DepthToSpace", (1, 6, 2, 2), blocksize=2), InvalidModel, "do not fill squares"),

@@ -46,9 +46,11 @@ def halves(*nodes: onnx.NodeProto) -> Nodes:
     return [node("Split", "x", "a b", axis=1), *nodes]
 
 
-def agrees(nodes: Nodes, shape: Sequence[int | str], constants: Mapping[str, np.ndarray] | None = None) -> Any:
+def agrees(
+    nodes: Nodes, shape: Sequence[int | str], constants: Mapping[str, np.ndarray] | None = None, opset: int = 13
+) -> Any:
     """The graph read, once it agrees with onnxruntime and its bounds with samples."""
-    data = model(nodes, shape, constants or {}, opset=13).SerializeToString()
+    data = model(nodes, shape, constants or {}, opset=opset).SerializeToString()
     require_agreement(data)
     if all(n.op_type != "Cast" for n in nodes):
         require_exact_agreement(data)
@@ -298,6 +300,50 @@ def test_a_reflection_that_is_none_is_refused(slack: float) -> None:
     refused(model(householder([node("MatMul", "x m", "r")]), (1, 2), constants), "branches miss", UnsupportedOp)
 
 
+HALVES = [
+    node("Greater", "x k", "on"),
+    node("LessOrEqual", "x k", "off"),
+    node("Cast", "on", "a", to=1),
+    node("Cast", "off", "b", to=1),
+    node("Add", "x x", "double"),
+    node("Add", "x k", "more"),
+    node("Mul", "double a", "p"),
+    node("Mul", "more b", "q"),
+]
+"""2 x where x > k, x + k elsewhere, each times its comparison."""
+SHAPES = {"k": NUMBERS["k"], "flat": whole(3), "places": whole(0, 1, 2)[None], "once": whole(1, 1), "same": whole(1, 3)}
+PASSED = {
+    "as they are": [node("Add", "p q", "y")],
+    "passed on": [node("Identity", "p", "p2"), node("Dropout", "q", "q2"), node("Add", "p2 q2", "y")],
+    "asked for their shape": [node("Shape", "p", "s"), node("Expand", "more s", "y")],
+}
+MISREAD = {
+    "reshaped": [node("Reshape", "p flat", "p2"), node("Reshape", "q flat", "q2"), node("Add", "p2 q2", "y")],
+    "reshaped comparison": [node("Reshape", "on flat", "on2"), node("Where", "on2 double more", "y")],
+    "larger": [node("Max", "p q", "m"), node("Add", "m p", "y")],
+    "smaller": [node("Min", "p q", "m"), node("Add", "m q", "y")],
+    "larger comparison": [node("Max", "a b", "m"), node("Mul", "m double", "p2"), node("Add", "p2 q", "y")],
+    "scattered": [node("ScatterElements", "x places p", "y", axis=1)],
+    "scattered comparison": [node("ScatterElements", "x places a", "y", axis=1)],
+    "tiled": [node("Tile", "p once", "p2"), node("Add", "p2 q", "y")],
+    "compared": [node("Greater", "p q", "c"), node("Where", "c p q", "y")],
+    "branch": [node("IsNaN", "x", "c"), node("Where", "c a b", "m"), node("Add", "m x", "y")],
+    "repeated": [node("Expand", "p same", "p2"), node("Add", "p2 q", "y")],
+}
+
+
+@pytest.mark.parametrize("name", PASSED)
+def test_halves_of_a_choice_are_passed_on(name: str) -> None:
+    agrees([*HALVES, *PASSED[name]], (1, 3), {"k": NUMBERS["k"]}, 17)
+
+
+@pytest.mark.parametrize("name", MISREAD)
+def test_nothing_else_reads_half_of_a_choice(name: str) -> None:
+    used = {k: v for k, v in SHAPES.items() if k == "k" or any(k in n.input for n in MISREAD[name])}
+    kinds = "a comparison of computed values|a value times a comparison"
+    refused(model([*HALVES, *MISREAD[name]], (1, 3), used), kinds, UnsupportedOp)
+
+
 def test_misuse_is_refused_with_its_reason() -> None:
     compare = node("Greater", "x zero", "c")
     zero = {"zero": NUMBERS["zero"]}
@@ -305,7 +351,7 @@ def test_misuse_is_refused_with_its_reason() -> None:
     negated = [compare, node("Cast", "c", "f", to=1), node("Neg", "f", "y")]
     refused(model(negated, (1, 3), zero), "comparison of computed values", UnsupportedOp)
     both = [compare, node("And", "c c", "d"), node("Where", "d x zero", "y")]
-    refused(model(both, (1, 3), zero), "must be constant", UnsupportedOp)
+    refused(model(both, (1, 3), zero), "comparison of computed values", UnsupportedOp)
     half = [
         node("Greater", "x k", "c"),
         node("Cast", "c", "f", to=1),

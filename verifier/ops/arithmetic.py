@@ -19,7 +19,7 @@ from provenn.verifier.ops.window import Window, Windowed
 class Add(Monotone):
     """x_1 + .. + x_k with numpy broadcasting over the nodes' axes."""
 
-    onnx = ("Add", "Sum")
+    onnx = ("Add", "Sum", "Mean")
 
     def apply(self, *inputs: Tensor) -> Tensor:
         """x_1 + .. + x_k."""

@@ -51,6 +51,7 @@ class Pick(Monotone):
         "Pad",
         "Resize",
         "ReverseSequence",
+        "Scatter",
         "ScatterElements",
         "ScatterND",
         "Tile",

@@ -107,7 +107,7 @@ class Pad(Monotone):
     pads: tuple[int, ...]
     value: float
 
-    onnx = ("Pad",)
+    onnx = ("Pad", "CenterCropPad")
     has_offset = True
     separable = True
 
