@@ -11,7 +11,7 @@ from torch import Tensor
 from provenn.verifier.errors import InvalidModel
 from provenn.verifier.interval import Interval
 from provenn.verifier.ops.base import Elementwise, Relaxation, Shape
-from provenn.verifier.ops.leaky_relu import LeakyRelu
+from provenn.verifier.ops.leaky_relu import LeakyRelu, negative_share
 from provenn.verifier.ops.relu import Relu
 from provenn.verifier.ops.window import Window
 
@@ -73,12 +73,14 @@ class PRelu(Elementwise):
 
     def relaxer(self, lower: Tensor, upper: Tensor) -> Callable[[Tensor | None], Relaxation]:
         """`relax` over fixed boxes, from relu's."""
-        relu = Relu().relaxer(lower, upper)
+        relu, share = Relu().relaxer(lower, upper), negative_share(lower, upper)
+        least, most = self.slope.clamp(max=1), self.slope.clamp(min=1)
         convex, zero = self.slope <= 1, torch.zeros_like(lower)
 
         def lines(parameters: Tensor | None) -> Relaxation:
             relaxed = relu(parameters)
-            line, chord = self._lifted(relaxed.lower_slope), self._lifted(relaxed.upper_slope)
+            line = relaxed.lower_slope + self.slope * (1 - relaxed.lower_slope)
+            line, chord = line.clamp(least, most), relaxed.upper_slope + self.slope * share
             intercept = (1 - self.slope) * relaxed.upper_intercept
             return Relaxation(
                 torch.where(convex, line, chord),
@@ -93,7 +95,3 @@ class PRelu(Elementwise):
         """The same window, where slopes do not differ within a channel."""
         aligned = (1,) * (len(shapes[0]) - self.slope.dim()) + tuple(self.slope.shape)
         return (window,) if all(size == 1 for size in aligned[1:]) else None
-
-    def _lifted(self, slope: Tensor) -> Tensor:
-        """S + (1 - s) slope, exactly 1 where the slope is 1."""
-        return torch.where(slope == 1, 1.0, self.slope + (1 - self.slope) * slope)

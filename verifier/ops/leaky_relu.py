@@ -70,11 +70,12 @@ class LeakyRelu(Elementwise):
 
     def relaxer(self, lower: Tensor, upper: Tensor) -> Callable[[Tensor | None], Relaxation]:
         """`relax` over fixed boxes, from relu's."""
-        relu = Relu().relaxer(lower, upper)
+        relu, share = Relu().relaxer(lower, upper), negative_share(lower, upper)
 
         def lines(parameters: Tensor | None) -> Relaxation:
             relaxed = relu(parameters)
-            line, chord = self._lifted(relaxed.lower_slope), self._lifted(relaxed.upper_slope)
+            line = relaxed.lower_slope + self.slope * (1 - relaxed.lower_slope)
+            line, chord = line.clamp(*sorted((self.slope, 1.0))), relaxed.upper_slope + self.slope * share
             intercept = (1 - self.slope) * relaxed.upper_intercept
             if self.slope <= 1:
                 return Relaxation(line, None, chord, intercept)
@@ -82,6 +83,12 @@ class LeakyRelu(Elementwise):
 
         return lines
 
-    def _lifted(self, slope: Tensor) -> Tensor:
-        """S + (1 - s) slope, exactly 1 where the slope is 1."""
-        return torch.where(slope == 1, 1.0, self.slope + (1 - self.slope) * slope)
+
+def negative_share(lower: Tensor, upper: Tensor) -> Tensor:
+    """Which part of the box is negative, -l / (u - l): what the slope of relu's chord lacks to 1, without cancelling.
+
+    Times a steep slope that difference would be wrong by that many roundings of 1.
+    """
+    negative = -lower.clamp(max=0)
+    share = negative / (upper.clamp(min=0) + negative).clamp(min=torch.finfo(upper.dtype).tiny)
+    return torch.where(upper <= 0, (lower < 0).to(share.dtype), share)

@@ -11,6 +11,11 @@ from torch import Tensor
 Tensors = TypeVar("Tensors")
 
 
+def held(z: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+    """The number of [lower, upper] that is nearest to z."""
+    return torch.minimum(torch.maximum(z, lower), upper)
+
+
 def chord(x: Tensor, fx: Tensor, y: Tensor, fy: Tensor) -> tuple[Tensor, Tensor]:
     """(slope, intercept) of the line through (x, fx) and (y, fy), x <= y; (0, fx) where x = y.
 

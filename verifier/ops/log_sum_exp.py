@@ -58,8 +58,13 @@ class Exponentials:
     @property
     def constant(self) -> Tensor:
         """F(0), and what rounding can add to F: [batch, *rest, 1]."""
-        far = (self.slope * torch.maximum(self.box.lower.abs(), self.box.upper.abs())).sum(-1, keepdim=True)
-        return self.total - (self.slope * self.box.upper).sum(-1, keepdim=True) + self.unit * (far + self.total)
+        level = self.total - (self.slope * self.box.upper).sum(-1, keepdim=True)
+        return level + self.rounding(self.slope) + self.unit * self.total
+
+    def rounding(self, weight: Tensor) -> Tensor:
+        """What rounding can add to a sum of the cells with these weights, also where rows over it cancel."""
+        farthest = torch.maximum(self.box.lower.abs(), self.box.upper.abs())
+        return (self.unit * weight * farthest).sum(-1, keepdim=True)
 
     def anchor(self, place: Tensor | float) -> Tensor:
         """Number s between F(l) and F(u), kept off 0: [(spec,) batch, *rest, 1 or cells]."""
@@ -76,7 +81,8 @@ class Exponentials:
         level = level + self.shift * (1 - slope.sum(-1, keepdim=True))
         # Where it is clamped the slope is 0, and 0 times an overflow would not be.
         turned = (1 + z.amax(-1, keepdim=True) - z).clamp(max=1e4) * (1 + upper - lower)
-        return slope, level - self.unit * (1 + (slope * (turned - z)).sum(-1, keepdim=True))
+        error = self.unit * (1 + (slope * (turned - z)).sum(-1, keepdim=True))
+        return slope, level - error - self.rounding(slope)
 
 
 @dataclass(frozen=True)

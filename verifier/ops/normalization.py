@@ -76,19 +76,24 @@ class Band:
         start, end = self.lower.clamp(min=0), self.upper.clamp(min=0)
         low, high = self.lower.clamp(max=0), self.upper.clamp(max=0)
         point = start + place * (end - start)
-        root = torch.sqrt(self.share * point * point + self.rest)
-        tangent = self.rest / (root * root * root)
+        root = self._root(point)
+        tangent = self.rest / root / root / root
         at_low, at_high = self._falling(low), self._falling(high)
         negative = self.upper <= 0
         width = torch.where(negative & (high > low), high - low, 1.0)
         slope = torch.where(negative, (at_high - at_low) / width, tangent)
         right = torch.where(negative, at_high - slope * high, point / root - slope * point)
         intercept = torch.maximum(right, torch.maximum(at_low - slope * low, at_high - slope * high))
-        error = point / root - at_low + slope * (point - low - high)
-        return slope, intercept + self.unit * error
+        # The chord's slope is nowhere negative, but over a box of a few roundings it can come out so.
+        error = point / root - at_low + slope.abs() * (point - low - high)
+        return slope, intercept + self.unit * error + torch.finfo(slope.dtype).tiny
 
     def _curve(self, c: Tensor) -> Tensor:
-        return c / torch.sqrt(self.share * c * c + self.rest)
+        return c / self._root(c)
+
+    def _root(self, c: Tensor) -> Tensor:
+        """Of share c^2 + rest: where that overflows the largest number, which is less."""
+        return torch.sqrt((self.share * c * c + self.rest).clamp(max=torch.finfo(c.dtype).max))
 
     def _falling(self, c: Tensor) -> Tensor:
         return c / torch.sqrt(c * c / c.shape[-1] + self.falling)

@@ -52,9 +52,11 @@ class RootMeanSquare(Relaxed):
 
     def interval(self, *inputs: Interval) -> Interval:
         """From the least and the largest squares, widened by rounding."""
-        least, most = (torch.sqrt(self._mean(square) + self.epsilon) for square in squares(inputs[0]))
+        least, most = (self._mean(square) + self.epsilon for square in squares(inputs[0]))
+        # A sum of squares that overflows is larger than the largest number: that much is known of the root.
+        least = least.clamp(max=torch.finfo(least.dtype).max / self._cells(inputs[0]))
         unit = self._unit(inputs[0])
-        return Interval(least * (1 - unit), most * (1 + unit))
+        return Interval(torch.sqrt(least) * (1 - unit), torch.sqrt(most) * (1 + unit))
 
     def free(self, *inputs: Interval) -> Tensor | None:
         """Where z lies in the box, and w between its ends: in the middle. [1, batch, *rest, cells + 1]."""
@@ -85,10 +87,12 @@ class RootMeanSquare(Relaxed):
     def _mean(self, x: Tensor) -> Tensor:
         return x.mean(tuple(axis + 1 for axis in self.axes), keepdim=True)
 
+    def _cells(self, box: Interval) -> int:
+        return torch.Size(box.lower.shape[axis + 1] for axis in self.axes).numel()
+
     def _unit(self, box: Interval) -> float:
         """The relative rounding of a mean of squares."""
-        cells = torch.Size(box.lower.shape[axis + 1] for axis in self.axes).numel()
-        return (cells + 8) * torch.finfo(box.lower.dtype).eps
+        return (self._cells(box) + 8) * torch.finfo(box.lower.dtype).eps
 
 
 def squares(box: Interval) -> tuple[Tensor, Tensor]:

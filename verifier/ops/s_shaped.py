@@ -36,15 +36,17 @@ class SShaped(Elementwise):
     def interval(self, *inputs: Interval) -> Interval:
         """The values at the ends, widened by their rounding."""
         low, high = self.forward(inputs[0].lower), self.forward(inputs[0].upper)
-        unit = torch.finfo(low.dtype).eps * ULPS / 2
-        return Interval((low - unit * low.abs()).clamp(*self.image), (high + unit * high.abs()).clamp(*self.image))
+        unit, tiny = torch.finfo(low.dtype).eps * ULPS / 2, torch.finfo(low.dtype).tiny
+        lower, upper = low - (unit * low.abs() + tiny), high + (unit * high.abs() + tiny)
+        return Interval(lower.clamp(*self.image), upper.clamp(*self.image))
 
     def derivative(self, box: Interval) -> Interval:
         """Phi' falls with |z|: its values at the points of the box nearest to 0 and farthest from it."""
         nearest = torch.minimum(box.lower.clamp(min=0), box.upper)
         farthest = torch.maximum(box.lower.abs(), box.upper.abs())
-        unit = ULPS * torch.finfo(box.lower.dtype).eps
-        return Interval(self.slope(farthest) * (1 - unit), self.slope(nearest) * (1 + unit))
+        unit, tiny = ULPS * torch.finfo(box.lower.dtype).eps, torch.finfo(box.lower.dtype).tiny
+        least, most = self.slope(farthest) * (1 - unit) - tiny, self.slope(nearest) * (1 + unit) + tiny
+        return Interval(least.clamp(min=0), most)
 
     def free(self, *inputs: Interval) -> Tensor | None:
         """Where the tangent points of the lower and the upper line lie between the first and the last one that will do.

@@ -35,7 +35,10 @@ class Bent:
     offset: Tensor
 
     def pulled(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows over the lines -> rows over x, and what the offsets add: [spec, batch]."""
+        """Rows over the lines -> rows over x, and what the offsets add: [spec, batch].
+
+        What rounding leaves of rows that cancel, at large x, the offsets allow for: see `Exponentials.rounding`.
+        """
         common = (rows * self.share).sum(-1, keepdim=True)
         return rows * self.diagonal - common * self.weight, (rows * self.offset).flatten(2).sum(2)
 
@@ -136,26 +139,29 @@ class Softmax(AlongAxis):
         """Exact up to rounding, within [0, 1]."""
         g = extremes(sets(inputs[0], (self.axis,)))
         numbers = torch.finfo(g.lower.dtype)
+        lower = torch.exp(g.lower) * (1 - 4 * numbers.eps) - numbers.tiny
         upper = torch.exp(g.upper) * (1 + 4 * numbers.eps) + numbers.tiny
-        box = Interval(torch.exp(g.lower) * (1 - 4 * numbers.eps), upper.clamp(max=1))
+        box = Interval(lower.clamp(min=0), upper.clamp(max=1))
         return _restored(box, self.axis, inputs[0])
 
     def bent(self, box: Interval) -> Callable[[Sequence[Tensor | float]], tuple[Bent, Bent]]:
         """The lines of the class's head."""
         terms, numbers = Exponentials.of(box), torch.finfo(box.lower.dtype)
         unit, width, g = 4 * numbers.eps, box.upper - box.lower, extremes(box)
-        # Below this, which masks reach, the softmax is 0 in every format; infinity times 0 would not be.
-        g = Interval(g.lower.clamp(min=numbers.min / 8), g.upper.clamp(min=numbers.min / 8))
-        top, span = torch.exp(g.upper), (g.upper - g.lower).clamp(min=numbers.tiny)
-        k = top * (-torch.expm1(-span) / span)
+        # A smaller k is sound: 0 where it underflows, as it does beside masks, whose a can be -infinity. A raised a
+        # would make it larger; a raised b is sound, e^b is still 0, and 0 times b is a number.
+        b = g.upper.clamp(min=numbers.min / 8)
+        top, span = torch.exp(b), (b - g.lower).clamp(min=numbers.tiny)
+        k = torch.nn.functional.threshold(top * (-torch.expm1(-span) / span), numbers.tiny, 0.0)
 
         def lines(places: Sequence[Tensor | float]) -> tuple[Bent, Bent]:
             s, (p, q) = terms.anchor(places[1]), terms.tangent(places[2])
             t = torch.minimum(box.lower + places[0] * width, box.upper)
             start = torch.exp(t - terms.shift) / s
-            error = start * (terms.unit + unit * (t - terms.shift).abs()) * (2 + width + terms.total / s)
+            error = start * (terms.unit + unit * (t - terms.shift).abs()) + numbers.tiny
+            error = error * (2 + width + terms.total / s)
             offset = start * (2 - t - terms.constant / s) - error - unit * start * t.abs()
-            above = top * (1 + 4 * unit) + numbers.tiny - k * (g.upper + q - unit * (g.upper.abs() + q.abs()))
+            above = top * (1 + 4 * unit) + numbers.tiny - k * (b + q - unit * (b.abs() + q.abs()))
             return Bent(start, start / s, terms.slope, offset), Bent(k, k, p, above)
 
         return lines
@@ -174,7 +180,8 @@ def extremes(box: Interval) -> Interval:
         rest = log_sum_exp_of_others(others)
         unit = torch.finfo(low.dtype).eps
         size = own.abs() + rest.clamp(min=others.amin(-1, keepdim=True)).abs()
-        error = unit * (low.shape[-1] + 8 + 4 * size)
+        # Of a size beside a mask the product with the unit must come first: four times the size would overflow.
+        error = unit * (low.shape[-1] + 8) + (4 * unit) * size
         # Computed to a few roundings of itself however large d is, as it is beside a mask; of what underflows, to tiny.
         value = torch.nn.functional.logsigmoid(own - rest + sign * error)
         ends.append(value + sign * (4 * unit * value.abs() + tiny))

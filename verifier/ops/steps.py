@@ -13,7 +13,7 @@ from torch import Tensor
 
 from provenn.verifier.interval import Interval
 from provenn.verifier.ops.base import Elementwise, Relaxation
-from provenn.verifier.ops.lines import apart, together
+from provenn.verifier.ops.lines import apart, held, together
 
 ULPS = 8
 """Roundings of the products and sums that make an intercept."""
@@ -72,7 +72,7 @@ class _Corners:
         first, last = op.forward(lower), op.forward(upper)
         self.flat = first == last
         leaves, reaches, size = op.jumps(first, last)
-        leaves, reaches = _held(leaves, lower, upper), _held(reaches, lower, upper)
+        leaves, reaches = held(leaves, lower, upper), held(reaches, lower, upper)
         self.lower, self.upper = lower, upper
         self.below = ((lower, first), (leaves, first), (reaches, last - size), (upper, last))
         self.above = ((lower, first), (leaves, first + size), (reaches, last), (upper, last))
@@ -180,7 +180,3 @@ def _ratio(rise: Tensor, run: Tensor) -> Tensor:
 def _least(like: Tensor) -> float:
     """The least run that slopes are taken over: beyond it their derivatives, and then they themselves, overflow."""
     return 2 * math.sqrt(torch.finfo(like.dtype).tiny)
-
-
-def _held(z: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-    return torch.minimum(torch.maximum(z, lower), upper)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from provenn.verifier.ops.lines import held
+
 if TYPE_CHECKING:
     from provenn.verifier.ops.univariate import Univariate
 
@@ -34,7 +36,7 @@ class Tangents:
         before, after = function.unfolded(self.lower, True), function.unfolded(self.upper, False)
         # A box that is one kink unfolds to nothing, its ends swapped.
         self.low, self.high = torch.minimum(before, after), torch.maximum(before, after)
-        start, end = _held(pieces.start, self.low, self.high), _held(pieces.end, self.low, self.high)
+        start, end = held(pieces.start, self.low, self.high), held(pieces.end, self.low, self.high)
         form = function.form()
         self.whole = bool(form.convex) != bool(form.concave)
         if self.whole:
@@ -43,13 +45,13 @@ class Tangents:
         self._values()
         self.two = pieces.next_start is not None
         if pieces.next_start is not None and pieces.next_end is not None:
-            following = _held(pieces.next_start, self.low, self.high)
+            following = held(pieces.next_start, self.low, self.high)
             beyond = self.at_lower + self.slope_low * (self.upper - self.lower) > self.at_upper
             second = (following < self.high) & ((end <= self.low) | beyond)
             self.reach_low = torch.where(second, self._folded(end), self.lower)
             self.reach_high = torch.where(second, self.upper, self._folded(following))
             start = torch.where(second, following, start)
-            end = torch.where(second, _held(pieces.next_end, self.low, self.high), end)
+            end = torch.where(second, held(pieces.next_end, self.low, self.high), end)
         self.start, self.end = self._folded(start), self._folded(end)
         self._search(start, end)
 
@@ -178,7 +180,3 @@ def thinnest(lower: Tensor, upper: Tensor) -> Tensor:
     numbers = torch.finfo(lower.dtype)
     largest = torch.maximum(lower.abs(), upper.abs())
     return 8 * numbers.eps * largest + math.sqrt(numbers.eps) * largest.clamp(max=1) + numbers.tiny
-
-
-def _held(z: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-    return torch.minimum(torch.maximum(z, lower), upper)

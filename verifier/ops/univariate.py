@@ -23,7 +23,7 @@ from torch import Tensor
 from provenn.verifier.errors import Unbounded
 from provenn.verifier.interval import Interval
 from provenn.verifier.ops.base import Elementwise, Relaxation
-from provenn.verifier.ops.lines import apart, per_row, together
+from provenn.verifier.ops.lines import apart, held, per_row, together
 from provenn.verifier.ops.tangents import Tangents, chord_above
 
 Piece = tuple[float, float]
@@ -108,7 +108,7 @@ class Univariate(Elementwise):
 
     def slope_error(self, z: Tensor, slope: Tensor) -> Tensor:
         """A bound of the rounding in slope(z)."""
-        return slope.abs() * (ULPS * torch.finfo(z.dtype).eps)
+        return slope.abs() * (ULPS * torch.finfo(z.dtype).eps) + torch.finfo(z.dtype).tiny
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """The function itself."""
@@ -122,7 +122,7 @@ class Univariate(Elementwise):
         lower, upper = inputs[0].lower, inputs[0].upper
         self.require_domain(lower, upper)
         form = self.form()
-        z = torch.stack([lower, upper, *(_held(lower.new_full((), t), lower, upper) for t in form.turns)])
+        z = torch.stack([lower, upper, *(held(lower.new_full((), t), lower, upper) for t in form.turns)])
         value = self.value(z)
         error = self.value_error(z, value)
         return Interval((value - error).amin(0).clamp(*form.image), (value + error).amax(0).clamp(*form.image))
@@ -136,7 +136,7 @@ class Univariate(Elementwise):
         form = self.form()
         first, last = self.unfolded(box.lower, False), self.unfolded(box.upper, True)
         ends = {end for piece in (*form.convex, *form.concave) for end in piece if abs(end) < inf}
-        places = torch.stack([first, last, *(_held(first.new_full((), end), first, last) for end in sorted(ends))])
+        places = torch.stack([first, last, *(held(first.new_full((), end), first, last) for end in sorted(ends))])
         point, slope = self.contact(places)
         error = self.slope_error(point, slope)
         return Interval((slope - error).amin(0), (slope + error).amax(0))
@@ -231,7 +231,3 @@ class Univariate(Elementwise):
         for kink, r in zip(kinks, turned, strict=True):
             slope = torch.where(point == kink.at, kink.left + r / stretch * (kink.right - kink.left), slope)
         return point, slope
-
-
-def _held(z: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-    return torch.minimum(torch.maximum(z, lower), upper)

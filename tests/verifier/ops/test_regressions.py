@@ -9,11 +9,17 @@ import torch
 from torch import Tensor
 
 from provenn.verifier.interval import Interval
+from provenn.verifier.ops.abs import PRelu
 from provenn.verifier.ops.base import Elementwise
 from provenn.verifier.ops.clip import Clip
+from provenn.verifier.ops.exponential import Exp
 from provenn.verifier.ops.gated import HardSwish, Mish
+from provenn.verifier.ops.leaky_relu import LeakyRelu
+from provenn.verifier.ops.normalization import Band
 from provenn.verifier.ops.power import Pow
+from provenn.verifier.ops.root_mean_square import RootMeanSquare
 from provenn.verifier.ops.sigmoid import Sigmoid
+from provenn.verifier.ops.softmax import Softmax, extremes
 from provenn.verifier.ops.steps import Ceil, Floor, Round, Sign
 from provenn.verifier.ops.tanh import Tanh
 
@@ -32,14 +38,14 @@ def lines(op: Elementwise, b: Interval, parameter: float | None) -> tuple[Tensor
     start = op.free(b)
     parameters = None if parameter is None or start is None else torch.full_like(start, parameter)
     found = op.relax(b.lower, b.upper, parameters)
-    assert found.lower_intercept is not None
-    parts = found.lower_slope, found.lower_intercept, found.upper_slope, found.upper_intercept
+    intercept = torch.zeros_like(found.lower_slope) if found.lower_intercept is None else found.lower_intercept
+    parts = found.lower_slope, intercept, found.upper_slope, found.upper_intercept
     return tuple(p.reshape(b.lower.shape) for p in parts)
 
 
 def assert_enclosed(op: Elementwise, b: Interval, parameter: float | None) -> None:
     shares = torch.linspace(0, 1, 10_001, dtype=torch.float64)[:, None, None]
-    z = b.lower.double() + shares * (b.upper.double() - b.lower.double())
+    z = torch.minimum(b.lower.double() + shares * (b.upper.double() - b.lower.double()), b.upper.double())
     low, level, high, top = (p.double() for p in lines(op, b, parameter))
     image, unit = op.forward(z), 4 * torch.finfo(b.lower.dtype).eps
     for slope, intercept, sign in ((low, level, 1), (high, top, -1)):
@@ -102,3 +108,78 @@ def test_powers_that_do_not_overflow_have_finite_lines(exponent: float) -> None:
     for parameter in (None, 0.0, 1.0):
         assert all(part.isfinite().all() for part in lines(op, b, parameter))
         assert_enclosed(op, b, parameter)
+
+
+@DTYPES
+@pytest.mark.parametrize("parameter", (None, 0.0, 0.3, 1 - 1e-6, 1.0), ids=str)
+@pytest.mark.parametrize("slope", (1e4, -1e4, 1e6, -1e6))
+def test_steep_leaks_do_not_cancel(slope: float, parameter: float | None, dtype: torch.dtype) -> None:
+    """s + (1 - s) u / (u - l): over [-9.8e-11, 1.6e-4] a line of LeakyRelu(1e4) was above the value by 7e-4 of it."""
+    pairs = [(-left, right) for left in (9.8e-11, 1e-6, 0.3, 7.0) for right in (1.6e-4, 0.1, 3.0, 1e3)]
+    b = box([*pairs, (1.0, 2.0), (-2.0, -1.0), (0.0, 1.0), (-1.0, 0.0), (0.0, 0.0)], dtype)
+    for op in (LeakyRelu(slope), PRelu(torch.tensor(slope, dtype=dtype))):
+        assert_enclosed(op, b, parameter)
+        below, level, above, top = (p.double() for p in lines(op, b, parameter))
+        stable = (b.lower >= 0) | (b.upper <= 0)
+        exact = torch.where(b.lower >= 0, 1.0, slope)
+        assert torch.equal(below[stable], exact[stable].double()) and torch.equal(above[stable], below[stable])
+        assert not level[stable].any() and not top[stable].any()
+
+
+@pytest.mark.parametrize("op", (Sigmoid(), Tanh(), Exp()), ids=str)
+def test_values_and_slopes_that_underflow_are_enclosed(op: Elementwise) -> None:
+    """Of a subnormal number a few roundings are not a small part of it."""
+    ends = torch.cat([torch.linspace(-120, -80, 4001), -torch.logspace(-46, -36, 1001)])[None]
+    b, z = Interval(ends, ends), ends.double().requires_grad_()
+    image = op.forward(z)
+    (slope,) = torch.autograd.grad(image.sum(), z)
+    if isinstance(op, Tanh):
+        slope = 1 / torch.cosh(z) ** 2
+    for found, exact in ((op.interval(b), image), (op.derivative(b), slope)):
+        assert (found.lower.double() <= exact).all() and (exact <= found.upper.double()).all()
+
+
+@DTYPES
+@pytest.mark.parametrize("size", (1.0, 0.4, 0.2))
+def test_a_mask_of_the_least_number_has_probability_0(size: float, dtype: torch.dtype) -> None:
+    """Four times its size overflowed: g was in [-inf, 0], -inf was raised, and the line above said p <= -7."""
+    mask = size * torch.finfo(dtype).min
+    b = box([(mask, mask), (0.0, 1.0), (1.0, 2.0)], dtype)
+    assert extremes(b).upper[0, 0] < 0.9 * mask
+    rows = torch.cat([torch.eye(3), -torch.eye(3)]).to(dtype)[:, None]
+    (pulled,), constant = Softmax(0).backward(rows, [b])
+    assert constant is not None
+    for x in (b.lower, b.upper):
+        lowest = (pulled.double() * x.double()).sum(-1) + constant.double()
+        assert (lowest <= (rows.double() * torch.softmax(x.double(), -1)).sum(-1)).all()
+        assert lowest[0] >= -1e-37 and lowest[3] >= -1e-37
+
+
+@DTYPES
+@pytest.mark.parametrize("count", (4, 64))
+def test_lines_of_normalized_cells_hold_on_narrow_and_on_large_boxes(count: int, dtype: torch.dtype) -> None:
+    """A chord's slope that came out negative took its error off the line; of large cells a root's cube overflowed."""
+    generator = torch.Generator().manual_seed(2)
+    drawn = torch.randn((200, count), generator=generator, dtype=torch.float64)
+    for factor in (1e-3, 1.0, 100.0, 1e13, 1e17):
+        lower = (factor * drawn).to(dtype)
+        upper = lower
+        for width in (1, 2, 3, 0.5):
+            above = torch.nextafter(upper, torch.full_like(upper, torch.inf))
+            upper = above if width >= 1 else lower + width * factor
+            band = Band.of(Interval(lower, upper), 1e-5, False)
+            for place in (0.0, 0.5, 1.0):
+                slope, intercept = (part.double() for part in band.line(place))
+                for share in (0.0, 0.5, 1.0):
+                    c = lower.double() + share * (upper.double() - lower.double())
+                    image = c / torch.sqrt((c * c).mean(-1, keepdim=True) + 1e-5)
+                    assert (image <= slope * c + intercept + 1e-15 * (1 + image.abs())).all()
+
+
+@DTYPES
+def test_a_root_of_squares_that_overflow_has_a_lower_bound(dtype: torch.dtype) -> None:
+    """It was infinite."""
+    largest = torch.finfo(dtype).max
+    for size in (2 * largest**0.5, 0.9 * largest):
+        found = RootMeanSquare((0,), 1.0).interval(box([(size, size), (0.0, 1.0), (-size, size)], dtype))
+        assert 0 < found.lower.item() <= size * (1 / 3) ** 0.5 and found.upper.item() >= size * (2 / 3) ** 0.5
