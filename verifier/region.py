@@ -33,6 +33,9 @@ and by how much they shrink. Of what 2, 4, 8 random constraints can gain in a sm
 LARGEST_MULTIPLIER = 1000.0
 """In units of (largest coefficient of the row) / (largest of the constraint): beyond it rounding outweighs the gain."""
 
+ROUNDINGS = 4
+"""Of a product of multipliers and constraints, beside one a coordinate that it sums."""
+
 
 @dataclass(frozen=True, eq=False)
 class Constraints:
@@ -154,9 +157,15 @@ class Region:
         return torch.lerp(upper, lower, (a > 0).to(a.dtype)) if ball is None else ball.minimum(a)[0]
 
     def _relaxed(self, a: Tensor, p: Tensor, q: Tensor, multipliers: Tensor) -> Tensor:
-        """Min of (A + mu P) x - mu q over box and ball: below the minimum over the region by weak duality."""
+        """Min of (A + mu P) x - mu q over box and ball: below the minimum over the region by weak duality.
+
+        Less what rounding makes of mu P and mu q: where the constraints leave hardly a point, mu grows without end.
+        """
         shifted = a + torch.einsum("skb,kbn->sbn", multipliers, p)
-        return self._unconstrained(shifted) - torch.einsum("skb,kb->sb", multipliers, q)
+        farthest = torch.maximum(self.box.lower.abs(), self.box.upper.abs()).flatten(1)
+        size = torch.einsum("kbn,bn->kb", p.abs(), farthest) + q.abs()
+        rounding = (ROUNDINGS + a.shape[2]) * torch.finfo(a.dtype).eps * size
+        return self._unconstrained(shifted) - torch.einsum("skb,kb->sb", multipliers, q + rounding)
 
     def _ascended(self, a: Tensor, p: Tensor, q: Tensor) -> Tensor:
         """Every multiplier in turn, the others fixed, by `_best`; then, of several, all of them at once."""

@@ -264,6 +264,33 @@ def test_several_constraints_tighten_and_stay_below(norm: float | None, count: i
     assert gained > 8
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("norm", [1.0, 2.0])
+def test_constraints_that_leave_one_value_of_fixed_inputs_do_not_multiply_roundings(
+    norm: float, dtype: torch.dtype
+) -> None:
+    """Nothing can be gained from them; the multipliers, which nothing holds back, times a rounding are not small."""
+    for seed in range(60):
+        generator = torch.Generator().manual_seed(seed)
+        lower = 100 * torch.randn(12, generator=generator)
+        fixed = torch.rand(12, generator=generator) < 0.6
+        upper = torch.where(fixed, lower, lower + torch.rand(12, generator=generator))
+        matrix = torch.randn((3, 12), generator=generator) * fixed
+        point = [Fraction(v) for v in lower.tolist()]
+        rows_ = [tuple(Fraction(v) for v in row) for row in matrix.tolist()]
+        touching = [
+            Constraint(row, sum((p * x for p, x in zip(row, point, strict=True)), Fraction(0))) for row in rows_
+        ]
+        ball = Ball(tuple(x + Fraction(1, 100) for x in point), Fraction(1), norm)
+        ends = tuple(point), tuple(Fraction(v) for v in upper.tolist())
+        region = Region.of([InputSet(*ends, ball, tuple(touching))], (12,), "cpu", dtype)
+        a = torch.randn((4, 1, 12), generator=generator)
+        exact = (a.double() @ lower.double()).squeeze(1)
+        size = (a.abs() @ torch.maximum(lower.abs(), upper.abs())).squeeze(1)
+        found = region.concretize(a.to(dtype)).squeeze(1)
+        assert (found.double() <= exact + 4 * torch.finfo(dtype).eps * size).all()
+
+
 def test_any_multipliers_are_sound_and_can_be_optimised() -> None:
     region = constrained(5, 3, 1)
     a = rows(region, 4)
