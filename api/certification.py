@@ -9,11 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import torch
 
+from provenn.api.proofs import BRANCHED, PROOFS, Claimed, Proof, lost, proved
 from provenn.models.executor import OnnxExecutor
 from provenn.models.onnx_reader import read
 from provenn.solvers.attack import Replayed, replay
@@ -22,10 +23,9 @@ from provenn.solvers.portfolio import BACKENDS, backend
 from provenn.solvers.room import Room
 from provenn.verifier.bounds.backward import crown
 from provenn.verifier.bounds.interval import propagate
-from provenn.verifier.certificate.emit import emit
-from provenn.verifier.certificate.slopes import optimised_slopes, relu_names
-from provenn.verifier.check import CertificateRejected, Network, check, read_network
-from provenn.verifier.check.rows import Bounds, Box
+from provenn.verifier.certificate.trees import ProofTooLarge
+from provenn.verifier.check import CertificateRejected, Network, read_network
+from provenn.verifier.check.rows import Bounds, Box, Semantics
 from provenn.verifier.errors import BackendError, Unbounded
 from provenn.verifier.graph import Graph
 from provenn.verifier.interval import Interval
@@ -44,13 +44,19 @@ TRIED = 32
 
 @dataclass(frozen=True)
 class Options:
-    """How to certify: method name, wall-clock seconds for everything, torch device, seed, whether to make proofs."""
+    """How to certify: method name, wall-clock seconds for everything, torch device, seed, whether to make proofs.
+
+    semantics: what a verified network keeps the specification in: real arithmetic, or every float32 execution, which
+    only a certificate can prove. state: a file that keeps an unfinished search, and from which it goes on.
+    """
 
     method: str = "auto"
     seconds: float = 60.0
     device: str = "cpu"
     seed: int = 0
     certificates: bool = True
+    semantics: Semantics = "real"
+    state: Path | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,8 +87,8 @@ class ItemResult:
     """What is known of one specification.
 
     margin: the largest proved lower bound (None if nothing was bounded); assurance: `checked` (re-proved by the
-    kernel), `computed` (floating point only), `replayed` (a counterexample, executed), or None; certificate: the
-    bundle's files.
+    kernel), `deployed` (so too, for every float32 execution), `computed` (floating point only), `replayed` (a
+    counterexample, executed), or None; certificate: the bundle's files; semantics: those that were asked for.
     """
 
     verdict: str
@@ -94,6 +100,7 @@ class ItemResult:
     counterexample: Counterexample | None = None
     certificate: dict[str, bytes] | None = None
     stats: dict[str, float] = field(default_factory=dict)
+    semantics: Semantics = "real"
 
 
 def load_model(data: bytes) -> LoadedModel:
@@ -161,15 +168,17 @@ def certify(
         model.executor,
         require_device(options.device),
         seed=options.seed,
+        state=options.state,
     )
     result = backend(options.method).solve(problem, budget, progress)
     items, start = [], 0
     for done, specification in enumerate(specifications):
         outcomes = result.outcomes[start : start + len(specification.cases)]
         start += len(specification.cases)
-        item = replace(_combined(outcomes), stats=result.stats)
+        item = replace(_combined(outcomes), stats=result.stats, semantics=options.semantics)
         if item.verdict == Verdict.VERIFIED:
-            item = _confirmed(model, specification, item, problem, budget, options)
+            part = replace(problem, cases=specification.cases)
+            item = _confirmed(model, specification, (item, outcomes), part, budget, options)
             progress(done + 1, len(specifications), "certificate")
         items.append(item)
     return items
@@ -212,22 +221,27 @@ def _counterexample(outcome: Outcome) -> Counterexample:
 def _confirmed(
     model: LoadedModel,
     specification: Specification,
-    item: ItemResult,
+    found: tuple[ItemResult, Sequence[Outcome]],
     problem: Problem,
     budget: Budget,
     options: Options,
 ) -> ItemResult:
     """The item with its certificate, or a weaker verdict with the reason."""
+    item, outcomes = found
     if budget.left <= 0:
         return replace(item, verdict=str(Verdict.TIMEOUT), reason="the time ended before the proof was made")
     if not model.trusted:
         return replace(item, verdict=str(Verdict.UNKNOWN), reason=FAR)
     start = time.monotonic()
     why = _why_not(model, specification, item, options)
-    if model.network is None or why is not None:
-        confirmed = _computed(replace(problem, cases=specification.cases), item, budget, why)
+    if options.semantics == "float32" and why is not None:
+        reason = f"only a certificate proves float32 executions, and there is none: {why}"
+        confirmed = replace(item, verdict=str(Verdict.UNKNOWN), reason=reason)
+    elif model.network is None or why is not None:
+        confirmed = _computed(problem, item, budget, why)
     else:
-        confirmed = _checked(model, model.network, specification, item)
+        claimed = Claimed(model.graph, model.network, specification, outcomes, options.semantics)
+        confirmed = _checked(claimed, item, options, budget)
     return replace(confirmed, seconds=item.seconds + time.monotonic() - start)
 
 
@@ -242,19 +256,24 @@ def _why_not(model: LoadedModel, specification: Specification, item: ItemResult,
     return None if BACKENDS[item.method].certificate else f"method {item.method} makes no certificates"
 
 
-def _checked(model: LoadedModel, network: Network, specification: Specification, item: ItemResult) -> ItemResult:
-    made_by = {"provenn": version("provenn"), "torch": torch.__version__}
+def _checked(claimed: Claimed, item: ItemResult, options: Options, budget: Budget) -> ItemResult:
+    """The item with its certificate; where `auto` chose a method whose proof fails, with that of a stronger one."""
+    methods: Sequence[str] = [BACKENDS[item.method].certificate or ""]
+    if options.method == "auto" and methods[0] in PROOFS:
+        methods = PROOFS[PROOFS.index(methods[0]) :]
     try:
-        method = BACKENDS[item.method].certificate or ""
-        graph, optimised = model.graph.to("cpu", torch.float32), method == "alpha-crown"
-        names = relu_names(graph, network)
-        slopes = [optimised_slopes(graph, case, names) for case in specification.cases] if optimised else []
-        files = emit(network, specification, method, made_by, slopes)
-        report = check(files, network)
-    except CertificateRejected as refusal:
-        reason = f"bounded in floating point, but not proved: {refusal}"
-        return replace(item, verdict=str(Verdict.UNKNOWN), reason=reason)
-    return replace(item, margin=report.margin, assurance="checked", certificate=files)
+        found = proved(claimed, methods, budget)
+        if isinstance(found, Proof):
+            spent = {"proof_seconds": found.making, "check_seconds": found.checking}
+            sure = replace(item, margin=found.report.margin, assurance=found.report.assurance, certificate=found.files)
+            return replace(sure, stats=item.stats | spent)
+        reason = lost(claimed, found) if options.semantics == "float32" else None
+        reason = reason or f"bounded in floating point, but not proved: {list(found.values())[-1]}"
+    except ProofTooLarge as large:
+        reason = str(large)
+    if item.method == BRANCHED and options.semantics == "real":
+        return replace(item, assurance="computed", reason=f"floating point only: {reason}")
+    return replace(item, verdict=str(Verdict.UNKNOWN), reason=reason)
 
 
 def _computed(problem: Problem, item: ItemResult, budget: Budget, why: str | None) -> ItemResult:
@@ -263,7 +282,7 @@ def _computed(problem: Problem, item: ItemResult, budget: Budget, why: str | Non
     if found is not None:
         shown = Counterexample(found.witness.ravel().tolist(), found.output.ravel().tolist())
         return replace(item, verdict=str(Verdict.FALSIFIED), assurance="replayed", counterexample=shown)
-    again = replace(problem, dtype=torch.float64)
+    again = replace(problem, dtype=torch.float64, state=None)
     margin = min(o.margin for o in backend(item.method).solve(again, budget).outcomes)
     if margin > max(CONFIRMING_MARGIN, CONFIRMING_SHARE * _largest(again)):
         return replace(item, margin=margin, assurance="computed", reason=f"floating point only: {why}")

@@ -52,6 +52,7 @@ def _item(index: int, point: Point, result: ItemResult, certificate: str | None)
         margin=result.margin,
         seconds=result.seconds,
         assurance=result.assurance,
+        semantics=result.semantics,
         reason=result.reason,
         certificate=certificate,
         counterexample=None if found is None else Counterexample(input=found.input, output=found.output),

@@ -63,11 +63,16 @@ class JobRequest(Request):
     budget: BudgetRequest = Field(default_factory=lambda: BudgetRequest(seconds=60.0))
     seed: Annotated[int, Field(strict=True, ge=0, lt=1 << 32)] = 0
     certificates: Annotated[bool, Field(strict=True)] = Field(True, description="make and check a certificate an item")
+    semantics: Literal["real", "float32"] = Field(
+        "real", description="what is proved: the network in real arithmetic, or all its float32 executions in any order"
+    )
 
     @model_validator(mode="after")
     def _one_question(self) -> Self:
         if (self.specification is None) == (self.inputs is None):
             raise ValueError("give either specification or inputs")
+        if self.semantics == "float32" and not self.certificates:
+            raise ValueError("semantics float32 needs certificates: nothing else proves float32 executions")
         self.specification_text()  # a ValueError if the object holds what JSON does not
         return self
 
@@ -152,7 +157,8 @@ class Item(Response):
     method: str
     margin: float | None = Field(description="largest proved lower bound; positive means verified")
     seconds: float
-    assurance: str | None = Field(description="checked, computed, replayed or null")
+    assurance: str | None = Field(description="checked, deployed, computed, replayed or null")
+    semantics: str = Field("real", description="real, or float32 if all executions in that format were asked about")
     reason: str | None
     certificate: str | None = Field(description="id for GET /v1/certificates/{id}")
     counterexample: Counterexample | None

@@ -7,29 +7,11 @@ from collections.abc import Mapping
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
-from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 
 from provenn.models.admission import admitted
+from provenn.models.runtime import ERRORS, options
 from provenn.verifier.errors import InvalidModel
 from provenn.verifier.ops.base import Shape
-
-ERRORS = (
-    runtime.EPFail,
-    runtime.EngineError,
-    runtime.Fail,
-    runtime.InvalidArgument,
-    runtime.InvalidGraph,
-    runtime.InvalidProtobuf,
-    runtime.NoModel,
-    runtime.NoSuchFile,
-    runtime.NotImplemented,
-    runtime.RuntimeException,
-    RuntimeError,
-    ValueError,
-)
-
-FATAL = 4
-"""onnxruntime's log level: what goes wrong is raised, not printed."""
 
 
 class OnnxExecutor:
@@ -43,12 +25,9 @@ class OnnxExecutor:
     def __init__(self, data: bytes, files: Mapping[str, bytes] | None = None) -> None:
         self.name = f"onnxruntime {onnxruntime.__version__}"
         network = admitted(data, files)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = FATAL
         try:
             self._session = onnxruntime.InferenceSession(
-                network.file.content, options, providers=["CPUExecutionProvider"]
+                network.file.content, options(), providers=["CPUExecutionProvider"]
             )
         except ERRORS as error:
             raise InvalidModel(f"onnxruntime refuses the model: {error}") from error

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from provenn.models.admission import admitted
-from provenn.models.onnx_ops import OPERATORS, OPSETS
+from provenn.models.onnx_ops import OPERATORS
+from provenn.models.operator_names import OPSETS
 from provenn.verifier.fold import folded
 from provenn.verifier.graph import Graph
 

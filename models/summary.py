@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from provenn.models.limits import Limits
-from provenn.models.onnx_file import decoded, decompressed
+from provenn.models.onnx_bytes import decoded, decompressed
 from provenn.verifier.graph import Graph
 from provenn.verifier.ops.base import Shape
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,6 +41,7 @@ class How(TypedDict, total=False):
     timeout: float
     device: str
     seed: int
+    semantics: Literal["real", "float32"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class _How:
     timeout: float = 60.0
     device: str = "cpu"
     seed: int = 0
+    semantics: Literal["real", "float32"] = "real"
 
 
 def verify(
@@ -62,7 +64,8 @@ def verify(
     model: an ONNX file (path or bytes), or a torch module of your own; x: one input, without the batch axis.
     eps: a float means its shortest decimal, so 0.03 is exactly 3/100; text such as "8/255" is exact too.
     how: norm ("inf", "2", "1"), clip (lowest and highest input value, or None), target (the one class that must not
-    win, or None for any), method, timeout (seconds), device, seed.
+    win, or None for any), method, timeout (seconds), device, seed, semantics ("real", or "float32" for the proof to
+    hold for every float32 execution).
     Raises: ProvennError in one of its kinds; TypeError for an unknown keyword.
     """
     import math
@@ -88,7 +91,8 @@ def verify(
         clip=asked.clip,
         target=asked.target,
     )
-    return certify(loaded, [specification], Options(asked.method, asked.timeout, asked.device, asked.seed))[0]
+    options = Options(asked.method, asked.timeout, asked.device, asked.seed, semantics=asked.semantics)
+    return certify(loaded, [specification], options)[0]
 
 
 def check(

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -39,7 +40,9 @@ class Executor(Protocol):
 class Problem:
     """A network and cases that are decided independently of each other, bounded in one batch where possible.
 
-    graph: float64 parameters on the CPU; backends move it to `device` and `dtype`.
+    graph: float64 parameters on the CPU; backends move it to `device` and `dtype`. state: a file from which a search
+    that can be taken up again goes on, and into which it puts itself where it ends undecided; several cases get one
+    each, numbered.
     """
 
     graph: Graph
@@ -48,6 +51,7 @@ class Problem:
     device: str = "cpu"
     dtype: torch.dtype = torch.float32
     seed: int = 0
+    state: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ class Outcome:
 
     margin: largest known lower bound of min over clauses of max over rows of (d - C y); > 0 means verified;
     -inf if none was computed. witness: float32 [*input_shape], confirmed by the executor; output: its answer. reason:
-    why nothing was computed, where that needs saying.
+    why nothing was computed, where that needs saying. proof: what the backend's certificates are made from.
     """
 
     verdict: Verdict
@@ -79,6 +83,7 @@ class Outcome:
     witness: np.ndarray | None = None
     output: np.ndarray | None = None
     reason: str | None = None
+    proof: object | None = None
 
 
 @dataclass(frozen=True, eq=False)

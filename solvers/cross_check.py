@@ -124,5 +124,6 @@ def _descend(graph: Graph, packed: Packed, room: Room, generator: torch.Generato
             margin = -violation.amax(0)
             best = torch.where(room.admits(x), torch.minimum(best, margin.detach()), best)
             (gradient,) = torch.autograd.grad(margin.masked_fill(~margin.isfinite(), 0).sum(), x)
-            x = room.step(x.detach(), -gradient, step / STEPS)
+            rate = lower.new_full((1, lower.shape[0]), 0.25 * (1 - step / STEPS) + 0.01)
+            x = room.step(x.detach().unsqueeze(0), -gradient.unsqueeze(0), rate)[0]
     return best

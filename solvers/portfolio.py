@@ -1,4 +1,4 @@
-"""Attack, IBP, CROWN or something cheaper, attack again, alpha-CROWN: on the cases still open, while time is left."""
+"""Attack, IBP, CROWN or something cheaper, attack again, alpha-CROWN, branch and bound: on the cases still open."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from provenn.solvers.alpha_crown import AlphaCrown
 from provenn.solvers.attack import Attack
 from provenn.solvers.auto_lirpa import AutoLirpaAlphaCrown, AutoLirpaCrown
 from provenn.solvers.base import Backend, Budget, Outcome, Problem, Progress, Result, Verdict, silent
+from provenn.solvers.branch_and_bound import BranchAndBound
 from provenn.solvers.crown import Crown
 from provenn.solvers.crown_ibp import CrownIbp
 from provenn.solvers.forward import Forward, ForwardBackward
@@ -19,8 +20,11 @@ from provenn.verifier.errors import BackendError
 LINEAR: dict[str, type[Backend]] = {"crown": Crown, "forward-backward": ForwardBackward, "crown-ibp": CrownIbp}
 """What `choose` names."""
 
-BRIEF = Attack(steps=8, restarts=2)
+BRIEF = Attack(steps=4, restarts=4, rounds=1, lines=0)
 """Enough for what is plainly false (a misclassified input needs no step at all)."""
+
+LONGER = Attack(rounds=2, lines=8)
+"""Before dear bounds: more of it finds hardly more than branch and bound does, which attacks within its parts."""
 
 
 class Portfolio(Backend):
@@ -29,17 +33,21 @@ class Portfolio(Backend):
     name = "auto"
     summary = (
         "a brief attack -> ibp -> crown (a cheaper linear bound where that would take minutes) -> a longer attack -> "
-        "alpha-crown, each on the cases still undecided"
+        "alpha-crown where there are several cases -> branch-and-bound, each on the cases still undecided"
     )
     verdicts = frozenset(Verdict)
 
     def solve(self, problem: Problem, budget: Budget, progress: Progress = silent) -> Result:
-        """The first decisive outcome a case; otherwise the largest margin any method reached."""
+        """The first decisive outcome a case; otherwise the largest margin any method reached.
+
+        Branch and bound begins with alpha-CROWN's bounds itself; several cases take them together, before it.
+        """
         rows = max((sum(len(clause.bound) for clause in case.clauses) for case in problem.cases), default=0)
         bounds: list[Backend] = [Ibp(), LINEAR[choose(problem.graph, len(problem.cases), rows)]()]
+        bounds += [AlphaCrown()] if len(problem.cases) > 1 else []
         if problem.executor is None:
-            return run([*bounds, AlphaCrown()], problem, budget, progress)
-        return run([BRIEF, *bounds, Attack(), AlphaCrown()], problem, budget, progress)
+            return run([*bounds, BranchAndBound()], problem, budget, progress)
+        return run([BRIEF, *bounds[:2], LONGER, *bounds[2:], BranchAndBound()], problem, budget, progress)
 
 
 def run(phases: Sequence[Backend], problem: Problem, budget: Budget, progress: Progress) -> Result:
@@ -55,7 +63,8 @@ def run(phases: Sequence[Backend], problem: Problem, budget: Budget, progress: P
         part = replace(problem, cases=[problem.cases[i] for i in todo])
         report = _after(progress, closed, total)
         result = phase.solve(part, budget, report)
-        stats |= result.stats
+        for name, value in result.stats.items():
+            stats[name] = stats.get(name, 0.0) + value
         for index, new in zip(todo, result.outcomes, strict=True):
             outcomes[index] = merged(outcomes[index], new)
     late = Outcome(Verdict.TIMEOUT, -float("inf"), phases[0].name)
@@ -90,6 +99,7 @@ BACKENDS: dict[str, type[Backend]] = {
         ForwardBackward,
         Crown,
         AlphaCrown,
+        BranchAndBound,
         Attack,
         AutoLirpaCrown,
         AutoLirpaAlphaCrown,

@@ -4,6 +4,7 @@ ProvennError
 ├── InvalidModel            the file is not a network we can read: what, which node
 │   └── UnsupportedOp       an operator (or a form of it) that no rule covers
 ├── InvalidSpecification    the property is malformed or does not fit the network: what, which line
+│   └── EmptyRegion         no input is allowed by it: whatever it says of the outputs holds vacuously
 ├── InvalidBounds           lower > upper, or not a number, where a bound was expected
 │   └── Unbounded           over this region an op may leave its domain, or a bound overflows
 ├── ResourceLimit           a size, time or memory limit was reached: which, how much
@@ -46,6 +47,10 @@ class InvalidSpecification(ProvennError):
     def __init__(self, message: str, line: int | None = None) -> None:
         self.line = line
         super().__init__(f"line {line}: {message}" if line else message)
+
+
+class EmptyRegion(InvalidSpecification):
+    """No input satisfies the property's constraints on inputs."""
 
 
 class InvalidBounds(ProvennError):

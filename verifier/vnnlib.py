@@ -7,9 +7,10 @@ inequalities are read as closed ones: the unsafe set only grows. Source: Demarch
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from fractions import Fraction
-from functools import partial
+from functools import cached_property, partial
 from typing import TypeVar
 
 from provenn.verifier.errors import InvalidSpecification, ProvennError, ResourceLimit
@@ -48,27 +49,30 @@ def parse_vnnlib(text: bytes) -> Specification:
 
     Raises: InvalidSpecification with the line; ResourceLimit for what is nested or multiplied out too far.
     """
-    try:
-        content = text.decode("ascii")
-    except UnicodeDecodeError as error:
-        line = text.count(b"\n", 0, error.start) + 1
-        raise InvalidSpecification("a byte is not ASCII: this is not VNN-LIB text", line) from None
-    return Specification(_Reader(re.sub(";[^\n]*", "", content)).cases(), text, "vnnlib")
+    return Specification(Reader(text).cases(), text, "vnnlib")
 
 
-class _Reader:
-    """One pass over text without comments: declarations and assertions in order."""
+class Reader:
+    """One pass over the text: declarations and assertions in order.
 
-    def __init__(self, text: str) -> None:
-        self._text = text
-        self._variables: dict[str, int] = {}
+    variables: their numbers, those of X from 0 up and those of Y from -1 down.
+    """
+
+    def __init__(self, text: bytes) -> None:
+        try:
+            content = text.decode("ascii")
+        except UnicodeDecodeError as error:
+            line = text.count(b"\n", 0, error.start) + 1
+            raise InvalidSpecification("a byte is not ASCII: this is not VNN-LIB text", line) from None
+        self._text = re.sub(";[^\n]*", "", content)
+        self.variables: dict[str, int] = {}
 
     def cases(self) -> tuple[Case, ...]:
         """The cases of the whole text."""
-        formulas = [formula for command in self._commands() if (formula := self._command(command)) is not None]
-        return cases(formulas, self._count("X"), self._count("Y"))
+        formulas = [formula for command in self.commands() if (formula := self._command(command)) is not None]
+        return cases(formulas, self.count("X"), self.count("Y"))
 
-    def _commands(self) -> Iterator[Tree]:
+    def commands(self) -> Iterator[Tree]:
         """The top-level lists, one after the other."""
         stack: list[Tree] = []
         for match in _TOKEN.finditer(self._text):
@@ -77,16 +81,16 @@ class _Reader:
                 done: Tree = match.start(), [*match.groups()]
             elif token == "(":
                 if len(stack) >= DEPTH:
-                    raise ResourceLimit(f"line {self._line(match.start())}: the nesting depth", str(DEPTH))
+                    raise ResourceLimit(f"line {self.line(match.start())}: the nesting depth", str(DEPTH))
                 stack.append((match.start(), []))
                 continue
             elif token == ")":
                 if not stack:
-                    raise self._error("a parenthesis is closed that was not opened", match.start())
+                    raise self.error("a parenthesis is closed that was not opened", match.start())
                 done = stack.pop()
             else:
                 if not stack:
-                    raise self._error(f"'{token[:40]}' stands outside parentheses", match.start())
+                    raise self.error(f"'{token[:40]}' stands outside parentheses", match.start())
                 stack[-1][1].append(token)
                 continue
             if stack:
@@ -94,35 +98,36 @@ class _Reader:
             else:
                 yield done
         if stack:
-            raise self._error("a parenthesis is not closed", stack[-1][0])
+            raise self.error("a parenthesis is not closed", stack[-1][0])
 
     def _command(self, tree: Tree) -> Formula | None:
         """What an assertion asserts; None for a declaration."""
         match tree[1]:
             case ["declare-const", str(name), "Real"]:
-                self._declare(name, tree[0])
+                self.declare(name, tree[0])
                 return None
             case ["declare-const", str(_), str(sort)]:
-                raise self._error(f"constants are of sort Real, not '{sort[:40]}'", tree[0])
+                raise self.error(f"constants are of sort Real, not '{sort[:40]}'", tree[0])
             case ["assert", (int(), list()) as formula]:
                 return self._formula(formula)
             case [str(name), *_]:
-                raise self._error(f"command '{name[:40]}' is not read in this form", tree[0])
-        raise self._error("a command was expected", tree[0])
+                raise self.error(f"command '{name[:40]}' is not read in this form", tree[0])
+        raise self.error("a command was expected", tree[0])
 
-    def _declare(self, name: str, at: int) -> None:
+    def declare(self, name: str, at: int) -> None:
+        """Takes a variable's name."""
         variable = _VARIABLE.fullmatch(name)
         if variable is None:
-            raise self._error(f"variable '{name[:40]}' is neither X_i nor Y_j", at)
-        if name in self._variables:
-            raise self._error(f"{name} is declared twice", at)
+            raise self.error(f"variable '{name[:40]}' is neither X_i nor Y_j", at)
+        if name in self.variables:
+            raise self.error(f"{name} is declared twice", at)
         index = int(variable[2])
-        self._variables[name] = index if variable[1] == "X" else -1 - index
+        self.variables[name] = index if variable[1] == "X" else -1 - index
 
-    def _count(self, letter: str) -> int:
+    def count(self, letter: str) -> int:
         """How many variables of this letter there are.   Raises: InvalidSpecification if one is missing."""
-        count = sum(name[0] == letter for name in self._variables)
-        missing = next((i for i in range(count) if f"{letter}_{i}" not in self._variables), None)
+        count = sum(name[0] == letter for name in self.variables)
+        missing = next((i for i in range(count) if f"{letter}_{i}" not in self.variables), None)
         if count == 0 or missing is not None:
             raise InvalidSpecification(f"{letter}_{missing or 0} is not declared")
         return count
@@ -135,28 +140,29 @@ class _Reader:
             case [">=" | ">", left, right]:
                 return self._atom(left, right, at)
             case ["or", _, *_]:
-                return either(self._formula(self._list(part, at)) for part in parts[1:])
+                return either(self._formula(self.list_(part, at)) for part in parts[1:])
             case ["and", first, *rest]:
-                found = self._formula(self._list(first, at))
+                found = self._formula(self.list_(first, at))
                 for part in rest:
-                    found = both(found, self._formula(self._list(part, at)))
+                    found = both(found, self._formula(self.list_(part, at)))
                 return found
             case [str(name), *_]:
-                raise self._error(f"'{name[:40]}' is not read in this form; <=, >=, <, >, and, or are", at)
-        raise self._error("a formula was expected", at)
+                raise self.error(f"'{name[:40]}' is not read in this form; <=, >=, <, >, and, or are", at)
+        raise self.error("a formula was expected", at)
 
-    def _list(self, part: Tree | str, at: int) -> Tree:
+    def list_(self, part: Tree | str, at: int) -> Tree:
+        """The part, which must be a list."""
         if isinstance(part, str):
-            raise self._error(f"'{part[:40]}' is not a formula", at)
+            raise self.error(f"'{part[:40]}' is not a formula", at)
         return part
 
     def _atom(self, greater: Tree | str, less: Tree | str, at: int) -> Formula:
         if isinstance(greater, str) and isinstance(less, str):
-            above, below = self._variables.get(greater), self._variables.get(less)
+            above, below = self.variables.get(greater), self.variables.get(less)
             if below is None and above is not None and above >= 0:
-                return [[Bound(above, self._number(less, at), True)]]
+                return [[Bound(above, self.number(less, at), True)]]
             if above is None and below is not None and below >= 0:
-                return [[Bound(below, self._number(greater, at), False)]]
+                return [[Bound(below, self.number(greater, at), False)]]
         term = self._linear(greater, at).plus(self._linear(less, at), -ONE)
         return [[self._located(partial(at_least_zero, term), at)]]
 
@@ -177,32 +183,40 @@ class _Reader:
                         total = total.plus(term, ONE if sign == "+" else -ONE)
                 return total
             case [str(name), *_]:
-                raise self._error(f"'{name[:40]}' is not read in this form; + - * of numbers and variables are", at)
-        raise self._error("a linear term was expected", at)
+                raise self.error(f"'{name[:40]}' is not read in this form; + - * of numbers and variables are", at)
+        raise self.error("a linear term was expected", at)
 
     def _word(self, word: str, at: int) -> Linear:
         """A variable or a number."""
-        variable = self._variables.get(word)
+        variable = self.variables.get(word)
         if variable is not None:
             return Linear({variable: ONE}, ZERO)
-        return Linear({}, self._number(word, at))
+        return Linear({}, self.number(word, at))
 
-    def _number(self, word: str, at: int) -> Fraction:
+    def number(self, word: str, at: int) -> Fraction:
+        """The decimal, exactly."""
         try:
             return decimal(word)
         except InvalidSpecification as error:
             reason = f"'{word[:40]}' is not declared" if word[0].isalpha() else str(error)
-            raise self._error(reason, at) from None
+            raise self.error(reason, at) from None
 
     def _located(self, read: Callable[[], _Read], at: int) -> _Read:
         """What `read` gives; its errors get the line of position `at`."""
         try:
             return read()
         except InvalidSpecification as error:
-            raise self._error(str(error), at) from None
+            raise self.error(str(error), at) from None
 
-    def _error(self, message: str, at: int) -> ProvennError:
-        return InvalidSpecification(message, self._line(at))
+    def error(self, message: str, at: int) -> ProvennError:
+        """An error at position `at` of the text."""
+        return InvalidSpecification(message, self.line(at))
 
-    def _line(self, at: int) -> int:
-        return self._text.count("\n", 0, at) + 1
+    def line(self, at: int) -> int:
+        """The line of position `at`."""
+        return bisect_left(self._breaks, at) + 1
+
+    @cached_property
+    def _breaks(self) -> list[int]:
+        """Where lines end."""
+        return [match.start() for match in re.finditer("\n", self._text)]

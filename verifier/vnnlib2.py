@@ -48,18 +48,22 @@ def parse_vnnlib2(text: bytes) -> Specification:
     Raises: InvalidSpecification with the parser's reason, or naming what is beyond the subset; ResourceLimit;
     BackendError if the package is missing.
     """
+    return from_cases(_Reader(parsed(text)).cases())
+
+
+def parsed(text: bytes) -> vnnlib.Query:
+    """The published parser's tree.   Raises: as `parse_vnnlib2`, for text that is not a query."""
     try:
         import vnnlib
     except ImportError as missing:
         raise BackendError("vnnlib", "VNN-LIB 2.0 needs it: pip install vnnlib") from missing
     content = _checked(text)
     try:
-        query = vnnlib.parse_query_string(content)
+        return vnnlib.parse_query_string(content)
     except vnnlib.VNNLibException as refusal:
         raise _explained(refusal) from None
     except IndexError:
         raise InvalidSpecification("VNN-LIB 2.0: a whole number beyond 64 bits") from None
-    return from_cases(_Reader(query).cases())
 
 
 def _checked(text: bytes) -> str:
@@ -97,7 +101,9 @@ def _explained(refusal: Exception) -> InvalidSpecification:
     found = re.search(r'"hint": "([^"]*)".*?"line": (\d+).*?"message": "([^"]*)"', message, re.DOTALL)
     if found is None:
         return InvalidSpecification(f"VNN-LIB 2.0: {message[:300]}")
-    return InvalidSpecification(f"VNN-LIB 2.0: {found[3]}: {found[1]}", int(found[2]) or None)
+    symbol = re.search(r'"offendingSymbol": "([^"]+)"', message[found.end() :])
+    named = "" if symbol is None or symbol[1] in found[1] else f" ('{symbol[1][:40]}')"
+    return InvalidSpecification(f"VNN-LIB 2.0: {found[3]}: {found[1]}{named}", int(found[2]) or None)
 
 
 class _Reader:
@@ -137,13 +143,13 @@ class _Reader:
                 return self._atom(expr.rhs, expr.lhs)
             case "Equal":
                 return both(self._atom(expr.lhs, expr.rhs), self._atom(expr.rhs, expr.lhs))
-        raise InvalidSpecification(f"{expr} is not read; <=, >=, <, >, ==, and, or are", _line(expr))
+        raise InvalidSpecification(f"{expr} is not read; <=, >=, <, >, ==, and, or are", line_of(expr))
 
     def _atom(self, greater: Any, less: Any) -> Formula:
         try:
             return [[at_least_zero(self._linear(greater).plus(self._linear(less), -ONE))]]
         except InvalidSpecification as error:
-            raise InvalidSpecification(str(error), _line(greater)) from None
+            raise InvalidSpecification(str(error), line_of(greater)) from None
 
     def _linear(self, expr: Any) -> Linear:
         match type(expr).__name__:
@@ -172,7 +178,7 @@ class _Reader:
         return place if tensor is self._input else -1 - place
 
 
-def _line(expr: Any) -> int | None:
+def line_of(expr: Any) -> int | None:
     """The line of the first variable or number in it."""
     while not hasattr(expr, "line"):
         expr = expr.children()[0]

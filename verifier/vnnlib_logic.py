@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from provenn.verifier.emptiness import PROGRAMS, proved_empty
-from provenn.verifier.errors import InvalidSpecification, ResourceLimit
+from provenn.verifier.errors import EmptyRegion, InvalidSpecification, ResourceLimit
 from provenn.verifier.numbers import require_moderate
 from provenn.verifier.spec import Case, Clause, Constraint, InputSet
 
@@ -157,7 +157,7 @@ def _possible(found: list[Case]) -> tuple[Case, ...]:
     few = len(found) <= PROGRAMS
     left = tuple(case for case in found if not (case.inputs.constraints and proved_empty(case.inputs, few)))
     if not left:
-        raise InvalidSpecification("empty region: no point of the box satisfies the constraints over several inputs")
+        raise EmptyRegion("empty region: no point of the box satisfies the constraints over several inputs")
     return left
 
 
@@ -216,7 +216,7 @@ def _reversed(changes: _Changes) -> str | None:
 def _require_region(boxes: Sequence[_Changes]) -> None:
     reasons = [_reversed(changes) for changes in boxes]
     if None not in reasons:
-        raise InvalidSpecification(f"empty region: {reasons[0]}")
+        raise EmptyRegion(f"empty region: {reasons[0]}")
 
 
 def _clause(rows: Sequence[Row], outputs: int) -> Clause:

@@ -21,6 +21,7 @@ SHOWN = 20
 COLOURS = {"verified": "green", "falsified": "red", "unknown": "yellow", "timeout": "yellow"}
 MEANING = {
     "checked": "every claim re-proved by the trusted checker, rigorously in real arithmetic",
+    "deployed": "every claim re-proved by the trusted checker, for every float32 execution in any order",
     "computed": "floating point only: no certificate",
     "replayed": "the counterexample was run by onnxruntime",
 }
@@ -59,6 +60,7 @@ def as_json(answer: Answer) -> dict[str, Any]:
     found: dict[str, Any] = {
         "verdict": answer.verdict,
         "method": ", ".join(dict.fromkeys(r.method for r in answer.results)),
+        "semantics": answer.results[0].semantics,
         "margin": None if None in margins else min(m for m in margins if m is not None),
         "seconds": answer.seconds,
         "assurance": _assurance(answer),
@@ -92,7 +94,7 @@ def _item(answer: Answer, index: int) -> dict[str, Any]:
 def _assurance(answer: Answer) -> str | None:
     """The weakest among those that decide the verdict."""
     found = {r.assurance for r in answer.results if r.verdict == answer.verdict}
-    return next((a for a in (None, "computed", "checked", "replayed") if a in found), None)
+    return next((a for a in (None, "computed", "checked", "deployed", "replayed") if a in found), None)
 
 
 def _verdict(verdict: str) -> Text:
@@ -110,6 +112,7 @@ def _single(answer: Answer) -> RenderableType:
     table = Table.grid(padding=(0, 3))
     table.add_row("verdict", _verdict(result.verdict))
     table.add_row("method", result.method)
+    table.add_row("semantics", result.semantics)
     table.add_row("margin", _margin(result))
     table.add_row("seconds", f"{answer.seconds:.3f}")
     if result.assurance:
@@ -158,7 +161,7 @@ def _folder(answer: Answer) -> list[RenderableType]:
 def _margin(result: ItemResult) -> str:
     if result.margin is None:
         return "not bounded"
-    return f"{result.margin:.6g}  ({'proved ' if result.assurance == 'checked' else ''}lower bound)"
+    return f"{result.margin:.6g}  ({'proved ' if result.certificate else ''}lower bound)"
 
 
 def _numbers(values: Sequence[float]) -> str:

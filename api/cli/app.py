@@ -73,6 +73,21 @@ def inspect(model: ModelFile, json: Json = False) -> int:
     return ExitCode.VERIFIED
 
 
+Semantics = Annotated[
+    Literal["real", "float32"],
+    typer.Option(
+        help="What is proved of the network: in real arithmetic on the file's numbers, or as it runs: every float32 "
+        "execution, in any order of summation, at the cost of a little margin."
+    ),
+]
+
+StateFile = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="Keep a search that time or Ctrl-C ends in FILE; the same command goes on from there."
+    ),
+]
+
 CERTIFY_EPILOG = """Examples:
 
   provenn certify model.onnx --spec property.vnnlib --out proof
@@ -112,6 +127,7 @@ def certify(
     method: Annotated[
         str, typer.Option(help="auto, ibp, crown, ...: the names that `provenn backends` lists.")
     ] = "auto",
+    semantics: Semantics = "real",
     timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Wall-clock limit of the computation.")] = 60.0,
     device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1.")] = "cpu",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the attack: the same seed, the same answer.")] = 0,
@@ -121,6 +137,7 @@ def certify(
             metavar="DIR", help="Keep certificates and counterexamples in DIR; without it no file is written."
         ),
     ] = None,
+    save: StateFile = None,
     cross_check: Annotated[
         bool,
         typer.Option("--cross-check", help="Compare with auto_LiRPA's bounds and sampled points; error if they clash."),
@@ -137,7 +154,7 @@ def certify(
         raise typer.BadParameter("--label, --eps, --norm, --clip and --target belong to --input", param_hint="--input")
     if spec is not None and robustness is not None:
         raise typer.BadParameter("give either --spec or --input, not both", param_hint="--spec")
-    request = Request(model, robustness or spec, method, timeout, device, seed, out, cross_check)
+    request = Request(model, robustness or spec, method, timeout, device, seed, out, cross_check, semantics, save)
 
     from provenn.api.cli.certifying import run
 

@@ -33,7 +33,8 @@ def run(request: Request, as_json: bool) -> int:
     with progress_bar() as bar:
         model = load_model(read_file(request.model))
         questions = _questions(request, model)
-        options = Options(request.method, request.seconds, request.device, request.seed)
+        wanted = (request.method, request.seconds, request.device, request.seed)
+        options = Options(*wanted, semantics=request.semantics, state=request.save)
         results = answer(model, questions, options, bar)
         second = _compared(request, model, results, options)
     kept = [Kept()] * len(results)

@@ -22,6 +22,7 @@ SHOWN = (
     "margin",
     "claims",
     "semantics",
+    "assurance",
     "model_sha256",
     "specification_sha256",
     "seconds",
@@ -38,7 +39,9 @@ def examine(certificate: Path, model: Path, specification: Path | None) -> dict[
     text = None if specification is None else read_file(specification)
     try:
         files = _bundle(certificate)
-        return {"accepted": True, **recheck(files, network, text).as_dict(), "proves": stated(files)}
+        report = recheck(files, network, text).as_dict()
+        executed = "; in every float32 execution" if report["semantics"] == "float32" else ""
+        return {"accepted": True, **report, "proves": stated(files) + executed}
     except CertificateRejected as refusal:
         return {"accepted": False, "claim": refusal.claim, "reason": refusal.reason}
 

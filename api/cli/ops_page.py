@@ -6,7 +6,8 @@ import sys
 from collections.abc import Iterable
 
 from provenn.api.cli.listings import operators
-from provenn.models.onnx_ops import OPERATORS, OPSETS
+from provenn.models.onnx_ops import OPERATORS
+from provenn.models.operator_names import OPSETS
 from provenn.verifier.ops.base import Op
 from provenn.verifier.ops.table import OPS
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from typer import BadParameter
 
@@ -65,6 +66,8 @@ class Request:
     seed: int
     out: Path | None
     cross_check: bool = False
+    semantics: Literal["real", "float32"] = "real"
+    save: Path | None = None
 
     def __post_init__(self) -> None:
         if self.property is None:

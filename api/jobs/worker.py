@@ -137,6 +137,7 @@ class Certify:
                 device=self.device,
                 seed=request.seed,
                 certificates=request.certificates,
+                semantics=request.semantics,
             )
             progress = _progress(reporter, first, len(points))
             done = certify(model, [_specification(request, p, model) for p in chunk], options, progress)

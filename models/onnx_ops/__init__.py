@@ -25,9 +25,6 @@ from provenn.models.onnx_ops.plan import Node, Plan, Value
 
 Reader = Callable[[Plan, Node], Sequence[Value]]
 
-OPSETS = range(7, 27)
-"""Versions of the operator set that are read: numpy's broadcasting begins with 7, the executor ends with 26."""
-
 OPERATORS: dict[str, Reader] = {
     "Abs": nonlinear.abs_,
     "Add": branches.plus(arithmetic.add),

@@ -63,9 +63,11 @@ def test_falsified_with_a_counterexample_that_is_one(provenn: Command) -> None:
 
 def test_unknown_and_timeout_have_codes_of_their_own(provenn: Command) -> None:
     stubborn = ("certify", "stubborn.onnx", "--input", "zero.npy", "--label", "0", "--eps", "1", "--json")
-    unknown = provenn(*stubborn)
+    unknown = provenn(*stubborn, "--method", "crown")
     assert (unknown.code, unknown.json["verdict"]) == (11, "unknown")
     assert unknown.json["margin"] < 0
+    branched = provenn(*stubborn)
+    assert (branched.code, branched.json["method"], branched.json["assurance"]) == (0, "branch-and-bound", "checked")
     late = provenn(*stubborn, "--timeout", "1e-9")
     assert (late.code, late.json["verdict"], late.json["margin"]) == (12, "timeout", None)
 

@@ -93,11 +93,11 @@ def test_the_portfolio_decides_easy_problems_both_ways() -> None:
 
 def test_the_portfolio_takes_the_linear_bounds_that_the_network_affords(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = replace(classification(3, Fraction(1, 2)), executor=None)
-    stats = backend("auto").solve(problem, Budget(60)).stats
+    stats = backend("auto").solve(problem, Budget(3)).stats
     assert "crown_seconds" in stats and "crown-ibp_seconds" not in stats
     monkeypatch.setattr(auto, "AFFORDABLE", 0.0)
     monkeypatch.setattr(auto, "DEAR", 0.0)
-    stats = backend("auto").solve(problem, Budget(60)).stats
+    stats = backend("auto").solve(problem, Budget(3)).stats
     assert "crown-ibp_seconds" in stats and "crown_seconds" not in stats
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -132,6 +132,13 @@ class Relaxed:
         shape = (rows.cells if isinstance(rows, Windowed) else rows).shape[:2]
         return self._down(node, {node: rows}, None, own).expand(shape)
 
+    def form(self, node: int, rows: Tensor) -> tuple[Float[Tensor, "spec batch *input"], Float[Tensor, "spec batch"]]:
+        """The coefficients over the input of a linear function below A x_node, and its minimum over the region."""
+        found, constant, centred = self._pulled(node, {node: rows}, None, lambda index, here: None)
+        shape = (*rows.shape[:2], *self.graph.input_shape)
+        dense = rows.new_zeros(shape) if found is None else _dense(found, self.graph.input_shape).expand(shape)
+        return dense, self._lowest(found, constant, centred).expand(rows.shape[:2])
+
     def lower_of(self, node: int, rows: schedule.Chunk) -> Float[Tensor, "rows some"]:
         """A lower bound of signed coordinates of a node, for the entries of the batch that the rows name."""
         part, read = self.select(rows.entries), self.graph.nodes[node]
@@ -144,12 +151,22 @@ class Relaxed:
         self, last: int, pending: dict[int, Rows], constant: Tensor | None, own: Callable[[int, Rows], Lines | None]
     ) -> Tensor:
         """The rows pulled from node `last` and those before it to the input, and bounded there."""
+        return self._lowest(*self._pulled(last, pending, constant, own))
+
+    def _pulled(
+        self, last: int, pending: dict[int, Rows], constant: Tensor | None, own: Callable[[int, Rows], Lines | None]
+    ) -> tuple[Rows | None, Tensor | None, bool]:
+        """The rows at the input, None for zeros; the constant beside them; whether it holds their value at the centre.
+
+        pending: rows by node, taken out as they are pulled.
+        """
         centred = False
         for index in range(last, 0, -1):
             here = pending.pop(index, None)
             if here is None:
                 continue
-            here = self._shaped(index, here)
+            here, offset = self._cut(index, self._shaped(index, here))
+            constant = _plus(constant, offset)
             lines = own(index, here) or self.lines[index]
             assert lines is not None
             pulled, offset = lines.through(here)
@@ -157,11 +174,20 @@ class Relaxed:
                 centred, offset = True, weighed(here, self.front.value)
             elif centred:
                 offset = None
-            if offset is not None:
-                constant = offset if constant is None else constant + offset
+            constant = _plus(constant, offset)
             for source, part in zip(self.graph.nodes[index].inputs, pulled, strict=True):
                 pending[source] = self._sum(source, pending.get(source), part)
-        best = self._concretize(pending[0], centred) if 0 in pending else self.bounds[0].lower.new_zeros((1, 1))
+        return pending.get(0), constant, centred
+
+    def _cut(self, index: int, rows: Rows) -> tuple[Rows, Tensor | None]:
+        """Rows over node `index` and a constant whose sum is, over the region, nowhere above the rows given.
+
+        Here they are the same; where a region is cut by what is known of the node, multipliers of it come in.
+        """
+        return rows, None
+
+    def _lowest(self, rows: Rows | None, constant: Tensor | None, centred: bool) -> Tensor:
+        best = self.bounds[0].lower.new_zeros((1, 1)) if rows is None else self._concretize(rows, centred)
         return sure(best if constant is None else best + constant)
 
     def output_lower(
@@ -201,6 +227,10 @@ class Relaxed:
         return (rows.values * middle - rows.values.abs() * radius).flatten(2).sum(2)
 
 
+def _plus(constant: Tensor | None, more: Tensor | None) -> Tensor | None:
+    return more if constant is None else constant if more is None else constant + more
+
+
 def _dense(rows: Rows, shape: tuple[int, ...]) -> Tensor:
     return rows.dense(shape) if isinstance(rows, Windowed) else rows
 
@@ -222,11 +252,14 @@ Tighten = Callable[[Relaxed, Edge, Tensor], None]
 """Tightens relaxed.bounds[source] where the reader's lines can gain; the sign of the source somewhere in the region."""
 
 
-def relax(graph: Graph, region: Region, tighten: Tighten | None) -> Relaxed:
+def relax(
+    graph: Graph, region: Region, tighten: Tighten | None, within: Mapping[int, Interval] | None = None
+) -> Relaxed:
     """Linear bounds of every op, front to back; `tighten` sees every edge to a node that IBP may not bound exactly.
 
-    Raises: InvalidBounds.
+    within: bounds of some nodes that are known to hold over the region.   Raises: InvalidBounds.
     """
+    known = within or {}
     relaxed = Relaxed(graph, region, [region.box], [None], Front.of(graph, region))
     values = [(region.box.lower + region.box.upper) / 2]
     aligned, exact = [region.is_box], [True]
@@ -241,7 +274,8 @@ def relax(graph: Graph, region: Region, tighten: Tighten | None) -> Relaxed:
                     done[source] = mask if edge.done is None else mask | edge.done
                 tighten(relaxed, edge, values[source])
         relaxed.lines.append(Lines(node.op, [relaxed.bounds[i] for i in node.inputs]))
-        relaxed.bounds.append(step(graph, index, relaxed.bounds))
+        bounds = step(graph, index, relaxed.bounds)
+        relaxed.bounds.append(_within(bounds, known[index]) if index in known else bounds)
         values.append(node.op.forward(*(values[i] for i in node.inputs)))
         alone = len(node.inputs) == 1 and aligned[node.inputs[0]]
         aligned.append(alone and node.op.separable)
@@ -250,22 +284,33 @@ def relax(graph: Graph, region: Region, tighten: Tighten | None) -> Relaxed:
     return relaxed
 
 
-def crown(graph: Graph, region: Region, memory: float = schedule.MEMORY) -> Relaxed:
+def _within(bounds: Interval, known: Interval) -> Interval:
+    """Both bounds together; where roundings cross them, they change places."""
+    both = bounds.intersect(known)
+    return Interval(torch.minimum(both.lower, both.upper), torch.maximum(both.lower, both.upper))
+
+
+def crown(
+    graph: Graph, region: Region, memory: float = schedule.MEMORY, within: Mapping[int, Interval] | None = None
+) -> Relaxed:
     """Bounds of every node, by backward passes wherever a relaxation depends on them, intersected with IBP.
+
+    within: bounds of some nodes that are known to hold over the region: what they settle takes no pass.
 
     Only coordinates whose bound matters (for a ReLU: the unstable ones) get a pass.   Raises: InvalidBounds.
     Time: sum over nonlinear layers of (unstable neurons) x (cost of one backward row to the input), linear in the
     batch; memory: about `memory` MiB beyond the bounds themselves.   Source: Zhang et al. 2018.
     """
-    return relax(graph, region, lambda relaxed, edge, value: by_rows(relaxed, edge, value, memory))
+    return relax(graph, region, lambda relaxed, edge, value: by_rows(relaxed, edge, value, memory), within)
 
 
-def crown_ibp(graph: Graph, region: Region) -> Relaxed:
+def crown_ibp(graph: Graph, region: Region, within: Mapping[int, Interval] | None = None) -> Relaxed:
     """CROWN-IBP: linear bounds of every op over interval bounds; no intermediate backward pass.
 
+    within: bounds of some nodes that are known to hold over the region.
     Source: Zhang et al. 2020.   Time: two forward passes, then one backward pass for the rows asked for.
     """
-    return relax(graph, region, None)
+    return relax(graph, region, None, within)
 
 
 def by_rows(relaxed: Relaxed, edge: Edge, value: Tensor, memory: float) -> None:

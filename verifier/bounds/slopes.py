@@ -113,12 +113,17 @@ class Averages:
     second: Tensor
 
     def step(self, parameters: Tensor, gradient: Tensor, iteration: int) -> None:
-        """Moves the parameters uphill, within [0, 1].   Source: Kingma and Ba 2015 (Adam)."""
+        """Moves the parameters uphill, within [0, 1]."""
+        self.ascend(parameters, gradient, iteration, STEP * DECAY ** (iteration - 1))
+        parameters.clamp_(0, 1)
+
+    def ascend(self, parameters: Tensor, gradient: Tensor, iteration: int, length: float) -> None:
+        """Moves the parameters uphill, by about `length` each.   Source: Kingma and Ba 2015 (Adam)."""
         self.first.lerp_(gradient, 1 - MOMENTUM)
         self.second.mul_(SPREAD).addcmul_(gradient, gradient, value=1 - SPREAD)
         corrected = (1 - SPREAD**iteration) ** 0.5 / (1 - MOMENTUM**iteration)
         scale = self.second.sqrt().add_(torch.finfo(gradient.dtype).tiny)
-        parameters.addcdiv_(self.first, scale, value=STEP * DECAY ** (iteration - 1) * corrected).clamp_(0, 1)
+        parameters.addcdiv_(self.first, scale, value=length * corrected)
 
 
 def alpha_crown(graph: Graph, region: Region, effort: Effort = INTERMEDIATE, record: Record | None = None) -> Relaxed:
@@ -183,7 +188,9 @@ def optimise(
         if effort.over():
             break
         free = parameters.tensors
-        gradients = torch.autograd.grad(lower, list(free.values()), torch.ones_like(lower))
+        with torch.enable_grad():
+            total = lower.sum()
+        gradients = torch.autograd.grad(total, list(free.values()))
         with torch.no_grad():
             for (i, p), gradient in zip(free.items(), gradients, strict=True):
                 averages[i].step(p, gradient, iteration)

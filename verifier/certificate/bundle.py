@@ -16,7 +16,7 @@ from provenn.verifier.check.rounding import CertificateRejected, require
 
 __all__ = ["load", "load_zip", "to_zip", "write"]
 
-FILES, BYTES = 16, 2**30
+FILES, BYTES = 2**14, 2**30
 """Limits: files of a bundle, bytes of all of them."""
 
 EPOCH = (1980, 1, 1, 0, 0, 0)

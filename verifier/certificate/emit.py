@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 
 from provenn.verifier.certificate.payload import write_payload
 from provenn.verifier.certificate.slopes import CaseSlopes, NeuronBound, Slopes
-from provenn.verifier.check.claims import MANIFEST, read_cases, row_margins, slopes_of
+from provenn.verifier.certificate.trees import Trees, write_tree
+from provenn.verifier.certificate.trees import claim as tree_claim
+from provenn.verifier.check.claims import MANIFEST, cut_by_rows, read_cases, row_margins, slopes_of
 from provenn.verifier.check.manifest import FORMAT, sealed
 from provenn.verifier.check.network import Affine, Elementwise, MaxPool, Network
 from provenn.verifier.check.rounding import CertificateRejected
-from provenn.verifier.check.rows import Bounds, Box
+from provenn.verifier.check.rows import Bounds, Box, Semantics
 from provenn.verifier.check.specification import Case
 from provenn.verifier.spec import Specification
 
@@ -36,7 +38,16 @@ WORTHWHILE = 2.0**-10
 Single = NDArray[np.float32]
 
 METHODS = {"ibp": ("interval",), "crown": ("crown", "interval"), "alpha-crown": ("crown", "interval")}
+METHODS |= {"branch-and-bound": ("crown", "interval")}
 """Method of the search -> methods of its claims, the first one preferred."""
+
+
+class NotProved(CertificateRejected):
+    """The best margin of a clause is not above 0 (-1 where no row has a finite bound)."""
+
+    def __init__(self, case: int, clause: int, margin: float) -> None:
+        self.case, self.clause, self.margin = case, clause, margin
+        super().__init__("claims", f"clause {clause} of case {case}: margin {margin:.6g} is not above 0")
 
 
 @dataclass
@@ -64,7 +75,8 @@ class _Draft:
     def used(self) -> dict[str, NDArray[Any]]:
         """The payload: what some claim names."""
         claims = self.claims
-        names = {n for c in claims for n in (c.get("lower"), c.get("upper"), *c.get("slopes", {}).values())}
+        names = {claim.get(key) for claim in claims for key in ("lower", "upper", "rows")}
+        names |= {name for claim in claims for key in ("slopes", "own") for name in claim.get(key, {}).values()}
         return {name: tensor for name, tensor in self.tensors.items() if name in names}
 
 
@@ -74,27 +86,39 @@ def emit(
     method: str,
     produced_by: Mapping[str, str],
     slopes: Sequence[CaseSlopes] = (),
+    semantics: Semantics = "real",
+    trees: Trees | None = None,
 ) -> dict[str, bytes]:
-    """The bundle's files. method: "ibp", "crown" or "alpha-crown"; slopes: for the latter, those of every case.
+    """The bundle's files. method: "ibp", "crown", "alpha-crown" or "branch-and-bound".
 
-    Raises: CertificateRejected if a clause cannot be proved this way; ValueError for an unknown method.
+    slopes: for the last two, those of every case; semantics: of what is proved, the network in real arithmetic or all
+    its float32 executions; trees: for branch-and-bound, of the cases that were split.
+    Raises: CertificateRejected if a clause cannot be proved this way, or float32 executions of some operator are not
+    covered; LeavesUnproved where proofs of a tree do not hold; ProofTooLarge above the trees' budget; ValueError for
+    an unknown method.
     """
     if method not in METHODS:
         raise ValueError(f"method {method!r} makes no certificates; known: {', '.join(METHODS)}")
     text = specification.text
     text = gzip.decompress(text) if text[:2] == b"\x1f\x8b" else text
-    draft = _Draft()
+    draft, chunks, proofs = _Draft(), dict[str, bytes](), trees or Trees()
     with np.errstate(all="ignore"):
         for number, case in enumerate(read_cases(text, specification.form, network)):
-            bounds = Bounds(network, *case.region())
+            bounds = Bounds(network, *case.region(), semantics)
             own = slopes[number] if slopes else CaseSlopes()
             uses = _intervals(draft, bounds, number, method, own)
-            _margins(draft, bounds, (number, case), method, (uses, own))
+            if number in proofs.cases:
+                tree, left = proofs.cases[number], proofs.budget - sum(map(len, chunks.values()))
+                files = write_tree(bounds, case.clauses, number, tree, left)
+                draft.add(**tree_claim(files, tree), case=number, uses=list(uses))
+                chunks |= files
+            else:
+                _margins(draft, bounds, (number, case), method, (uses, own))
     name = f"specification.{specification.form}"
     payload = write_payload(draft.used())
     content = {
         "format": FORMAT,
-        "semantics": "real",
+        "semantics": semantics,
         "verdict": "verified",
         "model": {"sha256_file": network.sha256},
         "specification": {"file": name, "form": specification.form, "sha256_file": hashlib.sha256(text).hexdigest()},
@@ -103,7 +127,7 @@ def emit(
         "produced_by": dict(produced_by),
         "statistics": {"claims": len(draft.claims)},
     }
-    return {MANIFEST: sealed(content), name: text, PAYLOAD: payload}
+    return {MANIFEST: sealed(content), name: text, PAYLOAD: payload, **chunks}
 
 
 def _intervals(draft: _Draft, bounds: Bounds, number: int, method: str, own: CaseSlopes) -> list[int]:
@@ -114,14 +138,18 @@ def _intervals(draft: _Draft, bounds: Bounds, number: int, method: str, own: Cas
         bounds.choose(slopes_of(bounds.network, shared, draft.tensors))
         box = bounds.box(index)
         by_rows = method != "ibp" and _improvable(bounds, index)
-        if by_rows:
-            box = _improved(bounds, index, box)
         claim: dict[str, Any] = {"kind": "interval", "case": number, "node": node}
         claim |= {"method": "crown" if by_rows else "interval", "slopes": shared if by_rows else {}}
+        if by_rows:
+            box = _improved(bounds, index, box)
+            readers = [s.name for s in bounds.network.steps if isinstance(s, Elementwise) and s.sources[0] == index]
+            wanted = [bound for reader in readers for bound in own.neurons.get(reader, ())]
+            rows, slopes, box = _own_rows(bounds, index, box, wanted)
+            if len(rows):
+                entry = f"c{number}.{len(uses)}.rows"
+                draft.tensors[entry] = rows
+                claim |= {"rows": entry, "own": draft.store(slopes)}
         _claim_box(draft, bounds, claim, uses, loosened(box))
-        readers = [s.name for s in bounds.network.steps if isinstance(s, Elementwise) and s.sources[0] == index]
-        for neuron in (n for reader in readers for n in own.neurons.get(reader, ()) if by_rows):
-            _claim_neuron(draft, bounds, claim, uses, neuron)
     return uses
 
 
@@ -137,24 +165,28 @@ def _claim_box(
     bounds.accept(index, Box(claimed[0].astype(np.float64), claimed[1].astype(np.float64)))
 
 
-def _claim_neuron(
-    draft: _Draft, bounds: Bounds, claim: Mapping[str, Any], uses: list[int], wanted: NeuronBound
-) -> None:
-    """Adds a claim for one bound of one open neuron where its own slopes make it tighter."""
-    index, j, sign = bounds.network.bounded[claim["node"]], wanted.neuron, wanted.sign
-    box = bounds.box(index)
-    if not box.lower[j] < 0 < box.upper[j]:
-        return
-    stored = draft.store(wanted.slopes)
-    bounds.choose(slopes_of(bounds.network, stored, draft.tensors))
-    proved = sign * bounds.neuron_bounds(index, np.array([j]), sign)
-    sides = [single.copy() for single in (box.lower.astype(np.float32), box.upper.astype(np.float32))]
-    side = 0 if sign > 0 else 1
-    claimed = loosened(Box(proved, proved))[side][0]
-    if not sign * (claimed - sides[side][j]) > WORTHWHILE * (box.upper[j] - box.lower[j]):
-        return
-    sides[side][j] = claimed
-    _claim_box(draft, bounds, {**claim, "slopes": stored}, uses, (sides[0], sides[1]))
+def _own_rows(
+    bounds: Bounds, index: int, box: Box, wanted: Sequence[NeuronBound]
+) -> tuple[NDArray[np.int32], dict[str, NDArray[Any]], Box]:
+    """Rows of open neurons that their own slopes make worthwhile, these slopes, and the box cut by them.
+
+    Rows and slopes are in the form of an interval claim; slopes are 0 where no ReLU is open.
+    """
+    wanted = [bound for bound in wanted if box.lower[bound.neuron] < 0 < box.upper[bound.neuron]]
+    steps = {step.name: step for step in bounds.network.steps}
+    slopes: dict[str, NDArray[Any]] = {}
+    for name in set.intersection(*(set(bound.slopes) for bound in wanted)) if wanted else ():
+        before = bounds.box(steps[name].sources[0])
+        values = np.stack([bound.slopes[name] for bound in wanted])
+        values = values if values.dtype == np.uint8 else np.rint(255 * values).astype(np.uint8)
+        slopes[name] = np.where((before.lower < 0) & (before.upper > 0), values, np.uint8(0))
+    rows = np.array([bound.sign * (bound.neuron + 1) for bound in wanted], np.int32)
+    cut = cut_by_rows(bounds, index, rows, {name: values.ravel() for name, values in slopes.items()})
+    gained = WORTHWHILE * (box.upper - box.lower)
+    up, down = cut.lower - box.lower > gained, box.upper - cut.upper > gained
+    worth = np.array([(up if row > 0 else down)[abs(row) - 1] for row in rows], bool)
+    kept = {name: values[worth].ravel() for name, values in sorted(slopes.items())}
+    return rows[worth], kept, Box(np.where(up, cut.lower, box.lower), np.where(down, cut.upper, box.upper))
 
 
 def _improvable(bounds: Bounds, index: int) -> bool:
@@ -211,9 +243,7 @@ def _margins(
     for k in range(len(clauses)):
         margin, row, way = best.get(k, (Fraction(-1), 0, ""))
         if margin <= 0:
-            raise CertificateRejected(
-                "claims", f"clause {k} of case {number}: margin {float(margin):.6g} is not above 0"
-            )
+            raise NotProved(number, k, float(margin))
         content = {"kind": "margin", "case": number, "clause": k, "row": row, "method": way, "uses": list(uses)}
         stored = draft.store(own.rows.get((k, row), own.shared)) if way == "crown" else {}
         draft.add(**content, above=(0.0).hex(), **({"slopes": stored} if stored else {}))

@@ -1,7 +1,7 @@
 """The trusted kernel: proves a certificate's claims again, in float64 with rigorous error bounds, believing nobody.
 
-Read it in this order: rounding, functions, network, rows (the mathematics); network_ops, onnx_reader (the model);
-specification (what is to be proved); manifest, claims (the check).
+Read it in this order: rounding, functions, network, rows (the mathematics); passes, forms (of parts of a region);
+network_ops, onnx_reader (the model); specification (what is to be proved); manifest, trees, claims (the check).
 """
 
 from provenn.verifier.check.claims import Report, check

@@ -4,20 +4,36 @@ import argparse
 import json
 import sys
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from provenn.verifier.check.claims import check
 from provenn.verifier.check.rounding import CertificateRejected, require
 
 
-def load(path: Path) -> dict[str, bytes]:
-    """The files of a folder or zip file by name; nothing is written.   Raises: OSError, zipfile.BadZipFile."""
-    if path.is_dir():
-        return {entry.name: entry.read_bytes() for entry in path.iterdir()}
-    with zipfile.ZipFile(path) as archive:
-        require(sum(entry.file_size for entry in archive.infolist()) < 2**30, "bundle", "it is too large")
-        return {entry.filename: archive.read(entry) for entry in archive.infolist()}
+class Bundle(Mapping[str, bytes]):
+    """The files of a folder or zip file by name, each read when asked for.   Raises: OSError, zipfile.BadZipFile."""
+
+    def __init__(self, path: Path) -> None:
+        archive = None if path.is_dir() else zipfile.ZipFile(path)
+        entries = [(e.filename, e.file_size) for e in archive.infolist()] if archive else []
+        entries += [] if archive else [(e.name, e.stat().st_size) for e in path.iterdir()]
+        self.names, self.read = dict(entries), archive.read if archive else lambda name: (path / name).read_bytes()
+        require(sum(self.names.values()) < 2**30, "bundle", "it is too large")
+
+    def __getitem__(self, name: str) -> bytes:
+        """One file."""
+        if name not in self.names:
+            raise KeyError(name)
+        return self.read(name)
+
+    def __iter__(self) -> Iterator[str]:
+        """Their names."""
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self.names)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         model, specification = given.model.read_bytes(), given.spec.read_bytes() if given.spec else None
-        report = check(load(given.bundle), model, specification).as_dict()
+        report = check(Bundle(given.bundle), model, specification).as_dict()
         code, line = 0, f"accepted: {report['claims']} claims, smallest margin {report['margin']:.6g}"
     except CertificateRejected as no:
         report, code, line = {"verdict": "rejected", "claim": no.claim, "reason": no.reason}, 13, f"rejected: {no}"

@@ -12,15 +12,18 @@ from typing import Any
 
 import numpy as np
 import onnx
-import scipy
+import scipy.sparse
+from numpy.typing import NDArray
 
 from provenn.verifier.check.functions import RELU
-from provenn.verifier.check.manifest import Tensors, read_manifest, read_payload
+from provenn.verifier.check.manifest import ASSURANCES, Tensors, read_manifest, read_payload
 from provenn.verifier.check.network import Network
 from provenn.verifier.check.onnx_reader import decompressed, read_network
+from provenn.verifier.check.passes import whole
 from provenn.verifier.check.rounding import Array, float_below, require, require_float64
 from provenn.verifier.check.rows import Bounds, Box
 from provenn.verifier.check.specification import Case, Vector, number, read_json, read_vnnlib
+from provenn.verifier.check.trees import Tree, read_chunk
 
 MANIFEST = "manifest.json"
 Claim = Mapping[str, Any]
@@ -28,7 +31,11 @@ Claim = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Report:
-    """An accepted certificate: margins by case and clause, rounded down, for real arithmetic on the exact weights."""
+    """An accepted certificate: margins by case and clause, rounded down.
+
+    assurance: "checked" in semantics "real", arithmetic on the exact weights; "deployed" in "float32", every execution
+    in that format that single.py describes.
+    """
 
     verdict: str
     semantics: str
@@ -61,10 +68,11 @@ def check(files: Mapping[str, bytes], model: bytes | Network, specification: byt
     same = specification is None or decompressed(specification, "specification") == text
     require(same, "specification", "the certificate is about another specification")
     tensors = read_payload(_file(files, "payload", content["payload"]["file"], content["payload"]["sha256"]))
-    require(files.keys() == {MANIFEST, stated["file"], content["payload"]["file"]}, "bundle", "it holds other files")
-    used = {
-        name for c in claims for name in (c.get("lower"), c.get("upper"), *c["slopes"].values()) if name is not None
-    }
+    chunks = [name for claim in claims for name, _ in claim.get("chunks", ())]
+    every = [MANIFEST, stated["file"], content["payload"]["file"], *chunks]
+    require(files.keys() == set(every) and len(set(every)) == len(every), "bundle", "it holds other files")
+    used = {claim.get(key) for claim in claims for key in ("lower", "upper", "rows")} - {None, ""}
+    used |= {name for claim in claims for key in ("slopes", "own") for name in claim.get(key, {}).values()}
     require(used == tensors.keys(), "payload", "its entries are not those that the claims name")
     cases = read_cases(text, stated["form"], network)
     mine: list[list[Claim]] = [[] for _ in cases]
@@ -72,16 +80,21 @@ def check(files: Mapping[str, bytes], model: bytes | Network, specification: byt
         require(0 <= claim["case"] < len(cases), claim["id"], f"there is no case {claim['case']}")
         mine[claim["case"]].append(claim)
     with np.errstate(all="ignore"):
-        margins = tuple(_Case(network, case, tensors).margins(own) for case, own in zip(cases, mine, strict=True))
+        regions = (Bounds(network, *case.region(), content["semantics"]) for case in cases)
+        each = zip(regions, cases, mine, strict=True)
+        margins = tuple(_Case(bounds, case, tensors, files).margins(own) for bounds, case, own in each)
     versions = {"python": platform.python_version(), "numpy": np.__version__, "scipy": scipy.__version__}
     about = (len(claims), digest, stated["sha256_file"], {**versions, "onnx": onnx.__version__})
-    return Report("verified", "real", "checked", min(map(min, margins)), margins, *about, time.perf_counter() - start)
+    kind, least = content["semantics"], min(map(min, margins))
+    return Report("verified", kind, ASSURANCES[kind], least, margins, *about, time.perf_counter() - start)
 
 
 def _file(files: Mapping[str, bytes], what: str, name: str, digest: str) -> bytes:
-    same = name in files and hashlib.sha256(files[name]).hexdigest() == digest
-    require(same, what, f"file {name!r} is missing, or does not have sha256 {digest}")
-    return files[name]
+    data = files.get(name, b"")
+    require(
+        hashlib.sha256(data).hexdigest() == digest, what, f"file {name!r} does not have sha256 {digest}, or is missing"
+    )
+    return data
 
 
 def read_cases(text: bytes, form: str, network: Network) -> tuple[Case, ...]:
@@ -129,12 +142,35 @@ def slopes_of(network: Network, names: Mapping[str, str], tensors: Tensors) -> d
     return slopes
 
 
+def cut_by_rows(bounds: Bounds, index: int, rows: NDArray[np.int32], own: Tensors) -> Box:
+    """The box of a step, cut by rows j + 1 (lower bound of neuron j) and -(j + 1) (upper), each with slopes of its own.
+
+    own: name of a ReLU step -> uint8 [rows x length], value / 255.   Raises: CertificateRejected if they do not fit.
+    """
+    neurons, side, box = np.abs(rows) - 1, np.sign(rows), bounds.box(index)
+    relus = {s.name: i for i, s in enumerate(bounds.network.steps) if getattr(s, "function", None) is RELU}
+    lengths = {name: bounds.network.steps[relus.get(name, 0)].length for name in own}
+    fits = rows.dtype == np.int32 and relus.keys() >= own.keys() and all(v.dtype == np.uint8 for v in own.values())
+    inside = bool(((neurons >= 0) & (neurons < len(box.lower))).all())
+    fits = fits and inside and all(len(own[name]) == len(rows) * length for name, length in lengths.items())
+    require(fits, "slopes", "rows of neurons, or their slopes, do not fit")
+    slopes = {relus[name]: (np.arange(n), own[name].reshape(len(rows), n)) for name, n in lengths.items()}
+    passes, parts = whole(bounds, len(rows), index)
+    matrix = scipy.sparse.csr_array(
+        (side.astype(np.float64), (np.arange(len(rows)), neurons)), (len(rows), len(box.lower))
+    )
+    proved, cut = passes.lower_bounds(index, matrix, parts, slopes), Box(box.lower.copy(), box.upper.copy())
+    np.fmax.at(cut.lower, neurons[side > 0], proved[side > 0])
+    np.fmin.at(cut.upper, neurons[side < 0], -proved[side < 0])
+    return cut
+
+
 class _Case:
     """The claims of one case."""
 
-    def __init__(self, network: Network, case: Case, tensors: Tensors) -> None:
-        self.network, self.case, self.tensors = network, case, tensors
-        self.bounds = Bounds(network, *case.region())
+    def __init__(self, bounds: Bounds, case: Case, tensors: Tensors, files: Mapping[str, bytes]) -> None:
+        self.network, self.bounds, self.case = bounds.network, bounds, case
+        self.tensors, self.files = tensors, files
 
     def margins(self, claims: Sequence[Claim]) -> tuple[float, ...]:
         """Proves interval claims in order, then margin claims: the margins by clause.
@@ -150,6 +186,9 @@ class _Case:
         missing = self.network.bounded.keys() - {claim["node"] for claim in claims[: len(ids)]}
         require(not missing, "claims", f"a case has no interval claim for {', '.join(sorted(missing))}")
         found: dict[int, Fraction] = {}
+        for claim in (claim for claim in claims if claim["kind"] == "tree"):
+            require(claims[len(ids) :] == [claim], claim["id"], "it must be the only claim of its case's clauses")
+            return self._tree(claim)
         for (method, _), group in groupby(claims[len(ids) :], key=lambda c: (c["method"], c["slopes"])):
             self._margins(method, list(group), found)
         for k in range(len(self.case.clauses)):
@@ -164,6 +203,9 @@ class _Case:
         require(index >= 0 and fits, claim["id"], f"{node} is not to be bounded, or not by such numbers")
         require((lower <= upper).all(), claim["id"], f"{node}: a lower bound lies above the upper bound")
         box = self.bounds.box(index)
+        if claim["rows"]:
+            own = {step: self.tensors[name] for step, name in claim["own"].items()}
+            box = cut_by_rows(self.bounds, index, self.tensors[claim["rows"]], own)
         self.bounds.choose(slopes_of(self.network, claim["slopes"], self.tensors))
         for sign, side, claimed, proved in ((1, "lower", lower, box.lower), (-1, "upper", -upper, -box.upper)):
             wrong = np.flatnonzero(~(proved >= claimed))
@@ -171,6 +213,20 @@ class _Case:
                 wrong = wrong[~(self.bounds.neuron_bounds(index, wrong, sign) >= claimed[wrong])]
             require(not len(wrong), claim["id"], f"{node}: the {side} bound of neuron {wrong[:1]} is too tight")
         self.bounds.accept(index, Box(lower.astype(np.float64), upper.astype(np.float64)))
+
+    def _tree(self, claim: Claim) -> tuple[float, ...]:
+        """The smallest margins by clause of a tree that proves the case."""
+        tree, margins = Tree(self.bounds, claim["steps"], self.case.clauses), np.full(len(self.case.clauses), np.inf)
+        for name, digest in claim["chunks"]:
+            chunk = read_chunk(_file(self.files, "tree", name, digest))
+            nodes = tree.grown(chunk)
+            proved = tree.margins(nodes, chunk)
+            wrong = np.flatnonzero(~(proved > 0))
+            require(not len(wrong), claim["id"], f"{name}: proof {wrong[:1]} does not hold")
+            np.minimum.at(margins, chunk["clause"][chunk["clause"] >= 0], proved[chunk["clause"] >= 0])
+            tree.close(nodes, chunk)
+        require(not tree.waiting, claim["id"], "parts of its tree are missing")
+        return tuple(np.minimum(margins, np.finfo(np.float64).max).tolist())
 
     def _margins(self, method: str, claims: list[Claim], found: dict[int, Fraction]) -> None:
         """Puts the proved margins, by clause, of claims with one method and one choice of slopes into `found`."""

@@ -16,17 +16,25 @@ from numpy.typing import NDArray
 from provenn.verifier.check.rounding import CertificateRejected, require
 
 FORMAT = "provenn-certificate/1"
+ASSURANCES = {"real": "checked", "float32": "deployed"}  # semantics: real arithmetic, or float32 in any order -> word
 CONTENT = {"format": str, "semantics": str, "verdict": str, "model": dict, "specification": dict, "payload": dict}
 CONTENT |= {"claims": list, "produced_by": dict, "statistics": dict}
 PARTS = {"model": {"sha256_file": str}, "payload": {"file": str, "sha256": str}}
 PARTS |= {"specification": {"file": str, "form": str, "sha256_file": str}}
 CLAIM = {"id": int, "kind": str, "case": int, "method": str, "uses": list, "slopes": dict}
-KINDS = {"interval": CLAIM | {"node": str, "lower": str, "upper": str}}
+KINDS: dict[str, dict[str, type]] = {
+    "interval": CLAIM | {"node": str, "lower": str, "upper": str, "rows": str, "own": dict}
+}
 KINDS |= {"margin": CLAIM | {"clause": int, "row": int, "above": str}}
+KINDS |= {"tree": {"id": int, "kind": str, "case": int, "steps": list, "chunks": list, "uses": list}}
+OPTIONAL: dict[str, Any] = {"slopes": {}, "own": {}, "rows": ""}
 """Keys and types. interval: the value `node` lies in [lower, upper] (payload entries) over the inputs of `case`;
-margin: row `row` of clause `clause` has a margin > above. slopes: name of a ReLU step -> payload entry (optional)."""
+margin: row `row` of clause `clause` has a margin > above; slopes: name of a ReLU step -> payload entry (optional).
+rows, own (optional): some bounds have slopes of their own: entry of j + 1 for the lower bound of neuron j, -(j + 1) for
+the upper one; name of a ReLU step -> entry of their slopes, one after the other. tree: chunks [name, sha256] of files,
+in which `steps` are split, prove the case (trees.py)."""
 
-TYPES = {"F32": "<f4", "F64": "<f8", "U8": "u1"}
+TYPES = {"F32": "<f4", "F64": "<f8", "U8": "u1", "I32": "<i4"}
 Tensors = Mapping[str, NDArray[Any]]
 
 
@@ -63,17 +71,24 @@ def read_manifest(data: bytes) -> dict[str, Any]:
     require(sealed(content) == data, "manifest", f"it was changed: its canonical form does not have sha256 {seal}")
     require(content.get("format") == FORMAT, "manifest", f"format {content.get('format')!r} is not {FORMAT}")
     _typed(content, CONTENT, "manifest")
-    require(content["semantics"] == "real" and content["verdict"] == "verified", "manifest", "semantics or verdict")
+    known = content["semantics"] in ASSURANCES and content["verdict"] == "verified"
+    require(known, "manifest", "semantics or verdict")
     for name, keys in PARTS.items():
         _typed(content[name], keys, name)
     for position, claim in enumerate(content["claims"]):
-        known = isinstance(claim, dict) and claim.get("kind") in ("interval", "margin") and claim.get("id") == position
+        known = isinstance(claim, dict) and claim.get("kind") in [*KINDS] and claim.get("id") == position
         require(known, position, "its kind is not understood, or the ids are not 0, 1, 2, ..")
-        slopes = claim.setdefault("slopes", {})
-        _typed(claim, KINDS[claim["kind"]], position)
-        known = claim["method"] == "crown" or (claim["method"] == "interval" and not slopes)
-        require(known, position, f"method {claim['method']!r} is not understood")
-        require(all(isinstance(name, str) for name in slopes.values()), position, "slopes must name payload entries")
+        expected, given = KINDS[claim["kind"]], claim.keys() & OPTIONAL.keys()
+        claim.update({key: value for key, value in OPTIONAL.items() if key in expected and key not in given})
+        _typed(claim, expected, position)
+        known = claim.get("method", "crown") == "crown" or (claim["method"] == "interval" and not given)
+        require(known, position, f"method {claim.get('method')!r} is not understood")
+        names = [*claim.get("slopes", {}).values(), *claim.get("own", {}).values(), *claim.get("steps", ())]
+        pairs = claim.get("chunks", [["", ""]])
+        texts = names + [
+            text for pair in pairs for text in (pair if isinstance(pair, list) and len(pair) == 2 else [0])
+        ]
+        require(pairs and all(isinstance(text, str) for text in texts), position, "it must name steps, entries, files")
     return content
 
 

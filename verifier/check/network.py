@@ -1,6 +1,7 @@
 """A network as the kernel sees it: steps over flat float64 vectors, at batch 1.
 
 Every number is the exact real value of the file's float. A step's vector holds an ONNX tensor's entries in C order.
+How a float32 runtime executes the steps, and what each then errs by, is in single.py.
 """
 
 from dataclasses import dataclass
@@ -29,23 +30,34 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class Affine(Step):
-    """y = W x + b, x all sources in a row; W within 8 u |W| of `matrix`, b within 8 u bias_size; bias_size >= |bias|"""
+    """y = W x + b, x all sources in a row; W within 8 u |W| of `matrix`, b within 8 u bias_size; bias_size >= |bias|
+
+    singles: roundings in float32 that a term passes besides the additions of its row; 0 for copies.
+    """
 
     matrix: Matrix
     bias: Array
     bias_size: Array
+    singles: int = 3
 
     @cached_property
     def magnitude(self) -> Matrix:
         """|W|."""
         return abs(self.matrix)
 
+    @cached_property
+    def widest(self) -> tuple[int, float]:
+        """The most nonzero entries in a row of W, and the largest sum of a row of |W|."""
+        counts = (self.matrix != 0).sum(axis=1)
+        return int(counts.max(initial=0)), float(self.magnitude.sum(axis=1).max(initial=0.0))
+
 
 @dataclass(frozen=True, eq=False)
 class Elementwise(Step):
-    """y_i = phi(x_i)."""
+    """y_i = phi(x_i); singles: roundings of it in float32."""
 
     function: Function
+    singles: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,11 +69,15 @@ class MaxPool(Step):
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """Steps in topological order, which of them is the output, and the sha256 of the (uncompressed) file."""
+    """Steps in topological order, which of them is the output, and the sha256 of the (uncompressed) file.
+
+    doubts: why nothing is proved of float32 executions, if there are reasons.
+    """
 
     steps: tuple[Step, ...]
     output: int
     sha256: str
+    doubts: tuple[str, ...] = ()
 
     @cached_property
     def bounded(self) -> dict[str, int]:

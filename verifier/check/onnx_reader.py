@@ -38,7 +38,8 @@ def read_network(data: bytes) -> Network:
     inputs = [value for value in graph.input if value.name not in names]
     single = len(inputs) == len(graph.output) == 1 and len(names) == len(graph.initializer)
     require(single, "model", "it must have one input and one output, and one initializer of each name")
-    shape = _input_shape(inputs[0])
+    shape, kind = _input_shape(inputs[0]), inputs[0].type.tensor_type.elem_type
+    operators.doubts += [] if kind == onnx.TensorProto.FLOAT else ["its input is not float32"]
     operators.add(Step(inputs[0].name, prod(shape), ()))
     values: dict[str, Tensor | None] = {"": None, inputs[0].name: whole(0, shape)[0]}
     try:
@@ -53,7 +54,7 @@ def read_network(data: bytes) -> Network:
     if not isinstance(result, Entries):
         raise CertificateRejected("model", f"output {graph.output[0].name} is not computed from the input")
     output = operators.flat(result, "network output")
-    return Network(tuple(operators.steps), output, hashlib.sha256(data).hexdigest())
+    return Network(tuple(operators.steps), output, hashlib.sha256(data).hexdigest(), tuple(operators.doubts))
 
 
 def _input_shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:
@@ -78,6 +79,7 @@ def _run(operators: Operators, values: dict[str, Tensor | None], proto: onnx.Nod
     node = Node(name, proto.op_type, [values[i] for i in proto.input] + [None] * 5, len(proto.output), attributes)
     with np.errstate(all="ignore"):
         results = OPERATORS[proto.op_type](operators, node)
+    operators.doubts += node.doubts
     node.require(not node.attributes, f"attribute {', '.join(node.attributes)} is not understood")
     for output, result in zip(proto.output, results, strict=False):
         budget((result.index if isinstance(result, Entries) else result).shape)

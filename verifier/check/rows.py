@@ -12,18 +12,22 @@ so ONE vector per step, network and box carries all errors: size_t = |W| m + |b|
     E = unit(N) T + UNDERFLOW (1 + sum of m),   T = sum_t |A_t| size_t.                                              (4)
 N = 2 n + 4 K + 64 for vectors of length n and K steps: a number passes at most n roundings in its product, 8 from
 coefficients known to 8 u, one a step in the running sum and a few at the end; T, size and m add n + K more.
+Float32 executions: v_t is the executed value, and (2) loses |A_t| delta_t, which joins E (single.py).
 NaN and infinities are never hidden: they end in a bound that is NaN or -inf, which proves nothing.
 """
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import scipy.sparse
 
 from provenn.verifier.check.network import Affine, Elementwise, Index, Matrix, MaxPool, Network, Step
 from provenn.verifier.check.rounding import UNDERFLOW, Array, CertificateRejected, down, require, unit, up
+from provenn.verifier.check.single import executions, penalty
 
+Semantics = Literal["real", "float32"]
+Free = Callable[[int, Elementwise, Array], tuple[Array, Array]]  # step, A_step -> (A_source, k) of (2)
 CHUNK_BYTES = 2**25  # memory for one array of coefficients; about eight are alive at once
 
 
@@ -66,9 +70,13 @@ class Lines(NamedTuple):
 class Bounds:
     """What is proved of one network over one region: the boxes of its steps, claimed ones and those that follow."""
 
-    def __init__(self, network: Network, box: Box, ball: Ball | None = None) -> None:
-        self.network, self.ball = network, ball
+    def __init__(self, network: Network, box: Box, ball: Ball | None = None, semantics: Semantics = "real") -> None:
+        self.network = network
+        self._executions = executions(network) if semantics == "float32" else None
+        box, self.ball = rounded(box, ball) if self._executions else (box, ball)
         self.boxes: dict[int, Box] = {0: box}
+        self._penalties: dict[int, Array] = {}
+        self._sizes: dict[int, Array] = {}
         self._slopes: Mapping[str, Array] = {}
         self._cache: dict[tuple[int, bool], Lines] = {}
         self._unit = unit(network.roundings)
@@ -77,7 +85,8 @@ class Bounds:
         """Takes a proved box.   Raises: CertificateRejected if a later step was bounded already."""
         require(index >= max(self.boxes), "claims", "they are not in the order of the network")
         self.boxes[index] = box
-        self._cache.clear()
+        for known in (self._cache, self._penalties, self._sizes):
+            known.clear()
 
     def choose(self, slopes: Mapping[str, Array]) -> None:
         """Lower slopes [n] by step name for a ReLU's unstable neurons, instead of its own choice; any are sound."""
@@ -90,9 +99,18 @@ class Bounds:
         for i in range(index, 0, -1):
             needed.update(self.network.steps[i].sources if i in needed and i not in self.boxes else ())
         for i in sorted(needed - self.boxes.keys()):
-            step = self.network.steps[i]
-            self.boxes[i] = self._interval(step, [self.boxes[source] for source in step.sources])
+            step, extra = self.network.steps[i], self.penalty(i)
+            box = self._interval(step, [self.boxes[source] for source in step.sources])
+            self.boxes[i] = box if extra is None else Box(down(box.lower - extra), up(box.upper + extra))
         return self.boxes[index]
+
+    def penalty(self, index: int) -> Array | None:
+        """Delta [n] of single.py for the region's values, rounded up by 2^-20 of it; None where arithmetic is real."""
+        if self._executions and index not in self._penalties:
+            step, largest = self.network.steps[index], [np.zeros(0)]
+            largest += [self.box(source).largest for source in step.sources]
+            self._penalties[index] = penalty(step, self._executions[index], np.concatenate(largest))
+        return self._penalties.get(index)
 
     def _interval(self, step: Step, boxes: list[Box]) -> Box:
         """The step's range over boxes of its sources, rounded outward.
@@ -146,21 +164,34 @@ class Bounds:
         parts = [np.zeros(0)]
         for start in range(0, rows.shape[0], chunk):
             some: Any = rows[start : start + chunk]
-            parts.append(self._pulled(index, some.toarray() if scipy.sparse.issparse(some) else some, constant))
+            parts.append(self.pulled(index, some.toarray() if scipy.sparse.issparse(some) else some, constant))
         return np.concatenate(parts)
 
-    def _pulled(self, index: int, rows: Array, constant: bool) -> Array:
-        """(2) to (4) for one chunk of rows."""
+    def pulled(
+        self, index: int, rows: Array, constant: bool = False, free: Free | None = None, box: Box | None = None
+    ) -> Array:
+        """(2) to (4) for one chunk of rows, as in `lower_bounds`.
+
+        free: how elementwise steps are passed, instead of by the region's lines; box [r, n]: where each row's inputs
+        lie, instead of in the region's box.
+        """
         coefficients = {index: rows}
         total, terms, largest = np.zeros(len(rows)), np.zeros(len(rows)), self.boxes[0].largest.sum()
         for i in filter(coefficients.__contains__, range(index, 0, -1)):
-            step, a = self.network.steps[i], coefficients.pop(i)
+            step, a, extra = self.network.steps[i], coefficients.pop(i), self.penalty(i)
+            if extra is not None:
+                terms += np.abs(a) @ (extra / self._unit)  # E then holds |A_t| delta_t
             if isinstance(step, Affine):
-                sizes = [self.box(source).largest for source in step.sources]
                 total += a @ step.bias
-                # (3); the constant covers the underflow of its products
-                terms += np.abs(a) @ (step.magnitude @ np.concatenate(sizes) + step.bias_size + 2.0**-1000)
-                pulled = np.split(a @ step.matrix, np.cumsum([len(size) for size in sizes])[:-1], axis=1)
+                terms += np.abs(a) @ self._size(i)
+                ends = np.cumsum([self.network.steps[source].length for source in step.sources])[:-1]
+                pulled = np.split(a @ step.matrix, ends, axis=1) if len(ends) else [a @ step.matrix]
+            elif free and isinstance(step, Elementwise):
+                terms += np.abs(a) @ self._size(i)
+                new, least = free(i, step, a)
+                total += least
+                terms += np.abs(new) @ self.box(step.sources[0]).largest
+                pulled = [new]
             else:
                 if (i, constant) not in self._cache:
                     self._cache[i, constant] = self._linear(i, constant)
@@ -175,16 +206,39 @@ class Bounds:
                     terms += np.abs(new) @ self.box(source).largest
                 coefficients[source] = new
         first = coefficients.get(0, np.zeros((len(rows), self.network.steps[0].length)))
-        return self._concretized(first, total, terms, largest)
+        return self._concretized(first, total, terms, largest, box or self.boxes[0])
 
-    def _concretized(self, a: Array, total: Array, terms: Array, largest: float) -> Array:
+    def _size(self, index: int) -> Array:
+        """What |A_t| multiplies in T: (3), and underflow, of an affine step; the largest value of a function."""
+        if index not in self._sizes:
+            step = self.network.steps[index]
+            if isinstance(step, Affine):
+                size = step.magnitude @ np.concatenate([self.box(s).largest for s in step.sources]) + step.bias_size
+            else:
+                size = self.box(index).largest
+            self._sizes[index] = size + 2.0**-1000
+        return self._sizes[index]
+
+    def _concretized(self, a: Array, total: Array, terms: Array, largest: float, box: Box) -> Array:
         """Sum of constants + min of A_0 v_0 - E, rounded down: the better of the box's and the ball's."""
-        box = self.boxes[0]
-        corner = np.maximum(a, 0.0) @ box.lower + np.minimum(a, 0.0) @ box.upper
-        minima = [(corner, np.abs(a) @ box.largest), *([self.ball.smallest(a)] if self.ball else [])]
+        corner = _dots(np.maximum(a, 0.0), box.lower) + _dots(np.minimum(a, 0.0), box.upper)
+        minima = [(corner, np.abs(a) @ self.boxes[0].largest), *([self.ball.smallest(a)] if self.ball else [])]
         errors = [up(self._unit * (terms + size) + 2 * UNDERFLOW * (1 + largest)) for _, size in minima]
         bounds = [down(down(total + m) - e) for (m, _), e in zip(minima, errors, strict=True)]
         return np.asarray(np.maximum.reduce(bounds))
+
+
+def rounded(box: Box, ball: Ball | None) -> tuple[Box, Ball | None]:
+    """The region with every point of it rounded to float32: a network is executed on such."""
+    lower, upper = (side.astype(np.float32).astype(np.float64) for side in box)
+    moved = np.linalg.norm(box.largest, ball.norm) * 2.0**-24 * (1 + 2.0**-20) + 2.0**-100 if ball else 0.0
+    wider = Box(np.minimum(box.lower, lower), np.maximum(box.upper, upper))
+    return wider, ball._replace(radius=float(np.nextafter(ball.radius + moved, np.inf))) if ball else None
+
+
+def _dots(rows: Array, values: Array) -> Array:
+    """Inner products with one vector or with one a row."""
+    return np.asarray(rows @ values if values.ndim == 1 else np.einsum("rn,rn->r", rows, values))
 
 
 def _times(rows: Array, factor: Matrix) -> Array:

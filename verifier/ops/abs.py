@@ -40,6 +40,7 @@ class PRelu(Elementwise):
     slope: Tensor
 
     onnx = ("PRelu",)
+    kink = 0.0
     separable = True
 
     def forward(self, *inputs: Tensor) -> Tensor:

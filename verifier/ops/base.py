@@ -235,6 +235,9 @@ class Relaxation:
 class Elementwise(Op):
     """One scalar function applied to every coordinate of one input."""
 
+    kink: ClassVar[float | None] = None
+    """Where the function bends, if it is linear on either side: the best place to split an argument."""
+
     @abstractmethod
     def relax(
         self, lower: Float[Tensor, "batch *node"], upper: Float[Tensor, "batch *node"], parameters: Tensor | None = None

@@ -27,6 +27,7 @@ class LeakyRelu(Elementwise):
 
     onnx: ClassVar[tuple[str, ...]] = ("LeakyRelu",)
     separable = True
+    kink = 0.0
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.slope):

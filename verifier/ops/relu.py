@@ -17,6 +17,7 @@ class Relu(Elementwise):
     """relu(z) = max(z, 0)."""
 
     onnx = ("Relu",)
+    kink = 0.0
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """max(z, 0)."""

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from provenn.verifier.certificate.bundle import load, load_zip, to_zip, write
+from provenn.verifier.certificate.bundle import FILES, load, load_zip, to_zip, write
 from provenn.verifier.certificate.emit import emit
 from provenn.verifier.certificate.payload import write_payload
 from provenn.verifier.certificate.slopes import CaseSlopes
@@ -141,7 +141,7 @@ def archive(names: Sequence[str]) -> bytes:
         archive(["a/b"]),
         archive([".hidden"]),
         archive(["a b"]),
-        archive([f"f{i}" for i in range(17)]),
+        archive([f"f{i}" for i in range(FILES + 1)]),
         archive(["abc"]).replace(b"x", b"y", 1),
     ],
 )

@@ -1,0 +1,124 @@
+"""From a search's verdict to a certificate that the trusted kernel accepts, or to why there is none."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import torch
+
+from provenn.solvers.base import Budget, Outcome
+from provenn.solvers.branch_and_bound.proof import CaseProof
+from provenn.verifier.certificate.emit import NotProved, emit
+from provenn.verifier.certificate.slopes import CaseSlopes, NeuronBound, optimised_slopes, relu_names
+from provenn.verifier.certificate.trees import ProofTooLarge, Trees
+from provenn.verifier.check import CertificateRejected, Network, Report, check
+from provenn.verifier.check.rows import Semantics
+from provenn.verifier.graph import Graph
+from provenn.verifier.spec import Specification
+
+PROOFS = ("ibp", "crown", "alpha-crown")
+"""Methods of certificates that need nothing of a search, each proving more than the ones before it."""
+
+BRANCHED = "branch-and-bound"
+"""The method of certificates whose trees a search has left."""
+
+
+@dataclass(frozen=True, eq=False)
+class Claimed:
+    """What a search says is verified: a specification of a graph, as the kernel reads the network; an outcome a case.
+
+    semantics: of what is to be proved.
+    """
+
+    graph: Graph
+    network: Network
+    specification: Specification
+    outcomes: Sequence[Outcome]
+    semantics: Semantics = "real"
+
+
+@dataclass(frozen=True, eq=False)
+class Proof:
+    """A certificate that was accepted, and the seconds that making and checking it took."""
+
+    files: dict[str, bytes]
+    report: Report
+    making: float
+    checking: float
+
+
+def proved(claimed: Claimed, methods: Sequence[str], budget: Budget) -> Proof | dict[str, CertificateRejected]:
+    """The first method's certificate that the kernel accepts, or by method why none was.
+
+    Another method is tried only while there is time.   Raises: ProofTooLarge; Unbounded.
+    """
+    refusals: dict[str, CertificateRejected] = {}
+    for method in methods:
+        if refusals and budget.left <= 0:
+            break
+        start = time.perf_counter()
+        try:
+            files = certificate(claimed, method)
+            made = time.perf_counter()
+            report = check(files, claimed.network)
+        except CertificateRejected as refusal:
+            refusals[method] = refusal
+        else:
+            return Proof(files, report, made - start, time.perf_counter() - made)
+    return refusals
+
+
+def certificate(claimed: Claimed, method: str) -> dict[str, bytes]:
+    """The bundle's files.   Raises: CertificateRejected; ProofTooLarge."""
+    made_by = {"provenn": version("provenn"), "torch": torch.__version__}
+    graph, network = claimed.graph.to("cpu", torch.float32), claimed.network
+    names = relu_names(graph, network)
+    slopes: list[CaseSlopes] = []
+    trees = Trees()
+    if method == "alpha-crown":
+        slopes = [optimised_slopes(graph, case, names) for case in claimed.specification.cases]
+    if method == BRANCHED:
+        found = [o.proof if isinstance(o.proof, CaseProof) else None for o in claimed.outcomes]
+        if any(proof is not None and not proof.complete for proof in found):
+            raise ProofTooLarge(trees.budget)
+        slopes = [CaseSlopes() if proof is None else _slopes(proof, names) for proof in found]
+        trees = Trees({i: proof.trees(names)[0] for i, proof in enumerate(found) if proof is not None})
+    return emit(network, claimed.specification, method, made_by, slopes, claimed.semantics, trees)
+
+
+def _slopes(proof: CaseProof, names: Mapping[int, str]) -> CaseSlopes:
+    """The slopes of the whole region's bounds, by the checker's names."""
+    neurons: dict[str, list[NeuronBound]] = {}
+    for rows in proof.rows:
+        if rows.reader not in names:
+            continue
+        stored = {names[i]: values.flatten(1).cpu().numpy() for i, values in rows.slopes.items() if i in names}
+        ends = zip(rows.index.tolist(), rows.sign.tolist(), strict=True)
+        neurons.setdefault(names[rows.reader], []).extend(
+            NeuronBound(j, int(sign), {name: values[n] for name, values in stored.items()})
+            for n, (j, sign) in enumerate(ends)
+        )
+    return CaseSlopes(neurons)
+
+
+def lost(claimed: Claimed, refusals: Mapping[str, CertificateRejected]) -> str | None:
+    """Why a proof in real arithmetic does not hold for float32 executions; None if there is no such proof.
+
+    refusals: of certificates for float32, by method.   Raises: ProofTooLarge.
+    """
+    real = Claimed(claimed.graph, claimed.network, claimed.specification, claimed.outcomes)
+    for method, refusal in refusals.items():
+        try:
+            report = check(certificate(real, method), claimed.network)
+        except CertificateRejected:
+            continue
+        why = refusal.reason
+        if isinstance(refusal, NotProved):
+            penalty = report.margins[refusal.case][refusal.clause] - refusal.margin
+            why = f"rounding may cost clause {refusal.clause} {penalty:.3g}, {-refusal.margin:.3g} more than it has"
+        shown = f"proved in real arithmetic with margin {report.margin:.4g}, but not for float32 executions"
+        return f"{shown}: {why}; semantics real certifies the former"
+    return None

@@ -1,0 +1,34 @@
+"""The proof of one case as the search leaves it, to be named after the checker's network and written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from provenn.solvers.branch_and_bound.record import Record
+from provenn.solvers.branch_and_bound.rooted import Rooted
+from provenn.verifier.certificate.tree import Tree
+from provenn.verifier.graph import Graph
+
+
+@dataclass(frozen=True, eq=False)
+class CaseProof:
+    """Splits and proofs of one case; roots: the part that is the whole region, for every tree.
+
+    rows: the slopes behind the whole region's intermediate bounds, where they were optimised.
+    """
+
+    graph: Graph
+    record: Record
+    roots: Sequence[int]
+    rows: Sequence[Rooted] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything was kept."""
+        return self.record.complete
+
+    def trees(self, steps: Mapping[int, str]) -> list[Tree]:
+        """By the checker's names: node of the graph -> its elementwise step.   Raises: KeyError for one without."""
+        readers = {i: steps[n] for n in steps for i in self.graph.nodes[n].inputs}
+        return [self.record.tree(root, readers, steps) for root in self.roots]

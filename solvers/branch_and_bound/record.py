@@ -1,0 +1,199 @@
+"""What was split and what proved every part, kept while the search runs: the proof's raw material."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from provenn.verifier.certificate.tree import INPUT, LEAF, Tree
+
+MEMORY = 512.0
+"""MiB of proofs that are kept, by default; beyond them the search goes on without a proof."""
+
+Int = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """Parts that were cut in two: id, left, right [n]; variable (node of the graph, coordinate) [n]; threshold [n].
+
+    Left is value <= threshold, right is value >= threshold; node 0 is the input.
+    """
+
+    id: Int
+    left: Int
+    right: Int
+    node: Int
+    neuron: Int
+    threshold: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Proved:
+    """Parts where one clause is excluded: id [n]; clause (EMPTY for all); weights [n, rows of the clause];
+    slopes: node of the graph -> uint8 [n, *any] (value / 255); betas [n, splits], 0 beyond a part's own.
+    """
+
+    id: Int
+    clause: int
+    weights: NDArray[np.float32]
+    slopes: Mapping[int, NDArray[np.uint8]]
+    betas: NDArray[np.float32]
+
+
+class Record:
+    """Splits and proofs of one case. complete: whether all were kept, within `memory` MiB."""
+
+    def __init__(self, memory: float = MEMORY) -> None:
+        self.complete = True
+        self._left_bytes = memory * 2**20
+        self._next = 0
+        self._splits: list[Splits] = []
+        self._proofs: list[Proved] = []
+        self._bounded: list[Int] = []
+
+    def new(self, count: int) -> Int:
+        """Numbers for parts that were not there before."""
+        self._next += count
+        return np.arange(self._next - count, self._next)
+
+    def split(self, splits: Splits) -> None:
+        """Parts were cut in two."""
+        if self._has_room(64 * len(splits.id)):
+            self._splits.append(splits)
+
+    def prove(self, proved: Proved) -> None:
+        """Parts were proved for one clause."""
+        own = sum(a.nbytes for a in proved.slopes.values())
+        if len(proved.id) and self._has_room(own + proved.betas.nbytes + proved.weights.nbytes + 16 * len(proved.id)):
+            self._proofs.append(proved)
+
+    def bound(self, ids: Int) -> None:
+        """Parts whose intermediate bounds were computed for themselves."""
+        if self._has_room(8 * len(ids)):
+            self._bounded.append(ids)
+
+    def mark(self) -> tuple[int, int, int, int]:
+        """How much is kept now, for `back_to`."""
+        return self._next, len(self._splits), len(self._proofs), len(self._bounded)
+
+    def back_to(self, mark: tuple[int, int, int, int]) -> None:
+        """Forgets what was kept since."""
+        self._next, splits, proofs, bounded = mark
+        del self._splits[splits:], self._proofs[proofs:], self._bounded[bounded:]
+
+    def _has_room(self, size: int) -> bool:
+        """Counts the bytes; when they are used up, nothing is kept any longer."""
+        self._left_bytes -= size
+        if self._left_bytes < 0 and self.complete:
+            self.complete = False
+            self._splits, self._proofs, self._bounded = [], [], []
+        return self.complete
+
+    def tree(self, root: int, names: Mapping[int, str], slopes: Mapping[int, str]) -> Tree:
+        """The tree below part `root` and its proofs, by the checker's names.
+
+        names: node of the graph whose values were split -> the elementwise step that reads it; slopes: ReLU node ->
+        its step.   Raises: KeyError if a split node has no name.
+        """
+        steps = tuple(names[n] for n in sorted({int(n) for s in self._splits for n in s.node} - {0}))
+        code = {0: INPUT} | {n: 1 + steps.index(names[n]) for n in {int(n) for s in self._splits for n in s.node} - {0}}
+        place, order, depth = self._preorder(root)
+        step = np.full(len(order), LEAF, np.int32)
+        neuron, threshold = np.zeros(len(order), np.int32), np.zeros(len(order), np.float32)
+        for s in self._splits:
+            at = place[s.id]
+            mine = at >= 0
+            step[at[mine]] = [code[int(n)] for n in s.node[mine]]
+            neuron[at[mine]], threshold[at[mine]] = s.neuron[mine], s.threshold[mine]
+        bounded = np.zeros(len(order), np.bool_)
+        for ids in self._bounded:
+            bounded[place[ids][place[ids] >= 0]] = True
+        return Tree(steps, step, neuron, threshold, bounded, **self._proved(place, depth, slopes))
+
+    def _preorder(self, root: int) -> tuple[Int, list[int], Int]:
+        """Place in preorder by id (-1: elsewhere), ids in preorder, and neuron splits above each place."""
+        left, right, deeper = ({}, {}, {}) if not self._splits else self._children()
+        place, stack = np.full(self._next, -1), [(root, 0)]
+        order: list[int] = []
+        depths: list[int] = []
+        while stack:
+            part, depth = stack.pop()
+            place[part] = len(order)
+            order.append(part)
+            depths.append(depth)
+            if part in left:
+                below = depth + deeper[part]
+                stack += [(right[part], below), (left[part], below)]
+        return place, order, np.array(depths)
+
+    def _children(self) -> tuple[dict[int, int], dict[int, int], dict[int, int]]:
+        """Left and right part by id, and whether the split is of a neuron."""
+        ids = np.concatenate([s.id for s in self._splits]).tolist()
+        left = np.concatenate([s.left for s in self._splits]).tolist()
+        right = np.concatenate([s.right for s in self._splits]).tolist()
+        deeper = np.concatenate([s.node > 0 for s in self._splits]).astype(int).tolist()
+        return (
+            dict(zip(ids, left, strict=True)),
+            dict(zip(ids, right, strict=True)),
+            dict(zip(ids, deeper, strict=True)),
+        )
+
+    def _proved(self, place: Int, depth: Int, names: Mapping[int, str]) -> dict[str, Any]:
+        """The fields of a Tree that hold proofs."""
+        own = [(p, place[p.id] >= 0) for p in self._proofs]
+        widest = max((p.weights.shape[1] for p, _ in own), default=1)
+        node = np.concatenate([place[p.id][m] for p, m in own]).astype(np.int32)
+        weights = [np.pad(p.weights[m], ((0, 0), (0, widest - p.weights.shape[1]))) for p, m in own]
+        betas = [row[: depth[at]] for p, m in own for row, at in zip(p.betas[m], place[p.id][m], strict=True)]
+        stored = {i: name for i, name in names.items() if any(i in p.slopes for p, _ in own)}
+        sizes = {i: next(p.slopes[i][0].size for p, _ in own if i in p.slopes) for i in stored}
+        slopes = {
+            name: np.concatenate([p.slopes[i][m].reshape(-1, sizes[i]) for p, m in own]) for i, name in stored.items()
+        }
+        return {
+            "node": node,
+            "clause": np.concatenate([np.full(int(m.sum()), p.clause, np.int32) for p, m in own]),
+            "weights": np.concatenate(weights).astype(np.float32),
+            "betas": np.concatenate([np.zeros(0), *betas]).astype(np.float32),
+            "open": {name: np.arange(sizes[i], dtype=np.int32) for i, name in stored.items()},
+            "slopes": slopes,
+        }
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Everything as arrays by name, for `of`."""
+        found: dict[str, NDArray[Any]] = {"about": np.array([self.complete, self._next, self._left_bytes], np.float64)}
+        for n, split in enumerate(self._splits):
+            found |= {f"split.{n}.{name}": values for name, values in vars(split).items()}
+        for n, proved in enumerate(self._proofs):
+            found |= {f"proof.{n}.{name}": getattr(proved, name) for name in ("id", "weights", "betas")}
+            found |= {f"proof.{n}.clause": np.array([proved.clause])}
+            found |= {f"proof.{n}.slopes.{i}": values for i, values in proved.slopes.items()}
+        return found | {f"bounded.{n}": ids for n, ids in enumerate(self._bounded)}
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, NDArray[Any]]) -> Record:
+        """The record that gave the arrays."""
+        record = cls()
+        parts: dict[tuple[str, int], dict[str, NDArray[Any]]] = {}
+        for name, values in arrays.items():
+            kind, _, rest = name.partition(".")
+            number, _, field = rest.partition(".")
+            if kind != "about":
+                parts.setdefault((kind, int(number)), {})[field] = values
+        for (kind, _), one in sorted(parts.items(), key=lambda item: item[0]):
+            if kind == "split":
+                record._splits.append(Splits(**one))
+            elif kind == "proof":
+                slopes = {int(name[7:]): values for name, values in one.items() if name.startswith("slopes.")}
+                proved = Proved(one["id"], int(one["clause"][0]), one["weights"], slopes, one["betas"])
+                record._proofs.append(proved)
+            else:
+                record._bounded.append(one[""])
+        complete, numbers, room = arrays["about"].tolist()
+        record.complete, record._next, record._left_bytes = bool(complete), int(numbers), room
+        return record

@@ -1,0 +1,228 @@
+"""Branch and bound decides what it should, never contradicts sampling, keeps its time and its memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from networks import convolutional, mlp, residual
+
+from provenn.solvers.base import Budget, Outcome, Problem, Result, Verdict
+from provenn.solvers.branch_and_bound import BranchAndBound
+from provenn.solvers.branch_and_bound.proof import CaseProof
+from provenn.verifier.bounds.backward import crown
+from provenn.verifier.errors import BackendError
+from provenn.verifier.graph import Graph
+from provenn.verifier.ops.base import Op
+from provenn.verifier.ops.leaky_relu import LeakyRelu
+from provenn.verifier.ops.sigmoid import Sigmoid
+from provenn.verifier.ops.tanh import Tanh
+from provenn.verifier.region import Region
+from provenn.verifier.spec import Ball, Case, Clause, InputSet
+
+
+class GraphExecutor:
+    """The graph in float32; onnxruntime stands here in the api's tests."""
+
+    name = "graph"
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph.to("cpu", torch.float32)
+
+    def run(self, inputs: np.ndarray) -> np.ndarray:
+        return self.graph.forward(torch.as_tensor(inputs)).numpy()
+
+
+def box(graph: Graph, radius: Fraction, norm: float | None = None) -> InputSet:
+    size = torch.Size(graph.input_shape).numel()
+    centre = tuple(Fraction(i % 3, 10) for i in range(size))
+    ball = Ball(centre, radius, norm) if norm else None
+    return InputSet(tuple(c - radius for c in centre), tuple(c + radius for c in centre), ball)
+
+
+def outputs(graph: Graph, inputs: InputSet, seed: int, count: int = 4000) -> torch.Tensor:
+    """At corners and random points of the set: [points, outputs]."""
+    unit = np.random.default_rng(seed).random((count, len(inputs.lower)))
+    unit[: count // 2] = unit[: count // 2].round()
+    points = inputs.lower + unit * (inputs.upper - inputs.lower)
+    inside = np.array([p for p in points if inputs.contains(p.astype(np.float32))], dtype=np.float32)
+    return graph.forward(torch.from_numpy(inside).double().reshape(-1, *graph.input_shape)).flatten(1)
+
+
+def threshold(graph: Graph, inputs: InputSet, row: Sequence[int], share: Fraction, seed: int = 0) -> Case:
+    """Unsafe: row y >= d, with d above the sampled maximum by `share` of the sampled range (below it if negative)."""
+    values = outputs(graph, inputs, seed) @ torch.tensor(row, dtype=torch.float64)
+    most, least = Fraction(float(values.max())), Fraction(float(values.min()))
+    clause = Clause((tuple(Fraction(c) for c in row),), (most + share * (most - least),))
+    return Case(inputs, (clause,))
+
+
+def decided(graph: Graph, cases: Sequence[Case], split: str = "auto", seconds: float = 60.0) -> Result:
+    return BranchAndBound(split=split).solve(Problem(graph, cases, GraphExecutor(graph)), Budget(seconds))
+
+
+SMALL = [("input", 7), ("input", 8), ("neuron", 7), ("neuron", 8), ("auto", 9)]
+
+
+@pytest.mark.parametrize(("split", "seed"), SMALL)
+def test_tight_thresholds_are_decided_both_ways(split: str, seed: int) -> None:
+    graph = mlp([3, 12, 12, 2], seed)
+    inputs = box(graph, Fraction(1, 2))
+    above, below = (threshold(graph, inputs, (1, -1), share) for share in (Fraction(1, 20), Fraction(-1, 20)))
+    result = decided(graph, [above, below], split)
+    assert [o.verdict for o in result.outcomes] == [Verdict.VERIFIED, Verdict.FALSIFIED]
+    assert result.stats["branch-and-bound_domains"] > 1, "it had to branch"
+    assert isinstance(result.outcomes[0].proof, CaseProof) and result.outcomes[0].margin > 0
+    witness = result.outcomes[1].witness
+    assert witness is not None and inputs.contains(witness)
+
+
+@pytest.mark.parametrize("activation", [Tanh(), Sigmoid(), LeakyRelu(0.1)])
+@pytest.mark.parametrize("split", ["input", "neuron"])
+def test_other_activations_are_split_too(activation: Op, split: str) -> None:
+    graph = mlp([3, 8, 8, 1], 5, activation)
+    inputs = box(graph, Fraction(1))
+    result = decided(graph, [threshold(graph, inputs, (1,), Fraction(1, 8))], split)
+    assert result.outcomes[0].verdict == Verdict.VERIFIED
+
+
+@pytest.mark.parametrize("graph", [convolutional(0, True), convolutional(1, False), residual(6, 2, 3, 4)])
+def test_convolutions_and_skip_connections(graph: Graph) -> None:
+    """What CROWN cannot prove by a tenth of its gap to the largest value known."""
+    inputs = box(graph, Fraction(1, 10))
+    row = torch.tensor([1.0, -1.0] + [0.0] * (torch.Size(graph.output_shape).numel() - 2), dtype=torch.float64)
+    relaxed = crown(graph, Region.of([inputs], graph.input_shape, "cpu", torch.float64))
+    most = -float(relaxed.output_lower(-row.reshape(1, 1, -1)))
+    limit = Fraction(most - 0.1 * (most - float((outputs(graph, inputs, 0) @ row).max())))
+    clause = Clause((tuple(map(Fraction, row.tolist())),), (limit,))
+    outcome = decided(graph, [Case(inputs, (clause,))], "neuron").outcomes[0]
+    assert outcome.verdict == Verdict.VERIFIED
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.integers(0, 300),
+    st.sampled_from(["input", "neuron"]),
+    st.sampled_from([None, 1.0, 2.0]),
+    st.integers(1, 3),
+    st.integers(1, 3),
+)
+def test_verdicts_never_contradict_sampling(seed: int, split: str, norm: float | None, clauses: int, rows: int) -> None:
+    """Random disjunctions of conjunctions."""
+    graph = mlp([4, 8, 8, 3], seed)
+    inputs = box(graph, Fraction(1, 2), norm)
+    found = outputs(graph, inputs, seed)
+    generator = np.random.default_rng(seed)
+    made = []
+    for _ in range(clauses):
+        matrix = generator.integers(-2, 3, (rows, 3))
+        limits = (found @ torch.from_numpy(matrix).double().T).quantile(0.9, dim=0).tolist()
+        made.append(Clause(tuple(tuple(map(Fraction, r)) for r in matrix.tolist()), tuple(map(Fraction, limits))))
+    case = Case(inputs, tuple(made))
+    outcome = decided(graph, [case], split, 5.0).outcomes[0]
+    hit = any(c.holds([Fraction(v) for v in y]) for y in found.tolist() for c in made)
+    assert not (hit and outcome.verdict == Verdict.VERIFIED)
+    if outcome.verdict == Verdict.FALSIFIED:
+        assert outcome.witness is not None and outcome.output is not None and inputs.contains(outcome.witness)
+        assert any(c.holds([Fraction(float(v)) for v in outcome.output]) for c in made)
+
+
+def same(first: Outcome, second: Outcome) -> bool:
+    return (first.verdict, first.margin) == (second.verdict, second.margin)
+
+
+@pytest.mark.parametrize("split", ["input", "neuron"])
+def test_the_same_problem_gives_the_same_result(split: str) -> None:
+    graph = mlp([3, 12, 12, 2], 7)
+    case = threshold(graph, box(graph, Fraction(1, 2)), (1, -1), Fraction(1, 20))
+    first, second = (decided(graph, [case], split) for _ in range(2))
+    assert same(first.outcomes[0], second.outcomes[0])
+    assert first.stats["branch-and-bound_domains"] == second.stats["branch-and-bound_domains"]
+
+
+def test_a_queue_on_disk_changes_nothing() -> None:
+    graph = mlp([3, 12, 12, 2], 7)
+    case = threshold(graph, box(graph, Fraction(1, 2)), (1, -1), Fraction(1, 40))
+    problem = Problem(graph, [case], GraphExecutor(graph))
+    small = BranchAndBound(split="input", memory=0.01).solve(problem, Budget(60)).outcomes[0]
+    large = BranchAndBound(split="input").solve(problem, Budget(60)).outcomes[0]
+    assert small.verdict == large.verdict == Verdict.VERIFIED
+
+
+def test_without_time_there_is_no_verdict_but_a_bound() -> None:
+    graph = mlp([3, 12, 12, 2], 7)
+    case = threshold(graph, box(graph, Fraction(1, 2)), (1, -1), Fraction(1, 20))
+    for split in ("input", "neuron"):
+        outcome = decided(graph, [case], split, 0.0).outcomes[0]
+        assert outcome.verdict == Verdict.TIMEOUT and outcome.margin <= 0
+
+
+def test_several_cases_share_the_time_and_progress_may_interrupt() -> None:
+    graph = mlp([3, 12, 12, 2], 7)
+    case = threshold(graph, box(graph, Fraction(1, 2)), (1, -1), Fraction(1, 20))
+    problem = Problem(graph, [case, replace(case)], GraphExecutor(graph))
+    seen: list[tuple[int, int]] = []
+    BranchAndBound().solve(problem, Budget(60), lambda done, total, phase: seen.append((done, total)))
+    assert seen[-1] == (2, 2) and {total for _, total in seen} == {2}
+
+    with pytest.raises(InterruptedError):
+        BranchAndBound().solve(problem, Budget(60), interrupted)
+
+
+@pytest.mark.parametrize("split", ["input", "neuron"])
+def test_an_interrupted_search_goes_on_from_its_file_to_the_same_end(split: str, tmp_path: Path) -> None:
+    graph = mlp([3, 12, 12, 2], 7)
+    case = threshold(graph, box(graph, Fraction(1, 2)), (1, -1), Fraction(1, 40))
+    whole = Problem(graph, [case], GraphExecutor(graph))
+    kept = replace(whole, state=tmp_path / "search.npz")
+    way = BranchAndBound(split=split)
+
+    for _ in range(3):
+        with pytest.raises(InterruptedError):
+            way.solve(kept, Budget(60), interrupted)
+        assert (tmp_path / "search.npz").exists()
+    resumed, fresh = way.solve(kept, Budget(60)), way.solve(whole, Budget(60))
+    assert resumed.outcomes[0].verdict == fresh.outcomes[0].verdict == Verdict.VERIFIED
+    assert resumed.stats["branch-and-bound_domains"] == fresh.stats["branch-and-bound_domains"]
+    assert list(tmp_path.iterdir()) == [], "the file of a decided search is removed"
+    first, second = resumed.outcomes[0].proof, fresh.outcomes[0].proof
+    assert isinstance(first, CaseProof) and isinstance(second, CaseProof)
+    for a, b in zip(first.trees(NAMES), second.trees(NAMES), strict=True):
+        assert all(np.array_equal(getattr(a, n), getattr(b, n)) for n in ("step", "neuron", "threshold", "betas"))
+        assert sorted(zip(a.node, a.clause, strict=True)) == sorted(zip(b.node, b.clause, strict=True))
+
+
+NAMES = {2: "relu0", 4: "relu1"}
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no", b"{}"])
+def test_a_broken_file_of_a_search_is_refused_and_stays(content: bytes, tmp_path: Path) -> None:
+    graph = mlp([3, 12, 12, 2], 7)
+    case = threshold(graph, box(graph, Fraction(1, 2)), (1, -1), Fraction(1, 20))
+    path = tmp_path / "search.npz"
+    path.write_bytes(content)
+    with pytest.raises(BackendError, match="holds no state"):
+        BranchAndBound().solve(Problem(graph, [case], state=path), Budget(60))
+    assert path.read_bytes() == content
+
+
+def test_the_file_of_another_case_is_refused(tmp_path: Path) -> None:
+    graph = mlp([3, 12, 12, 2], 7)
+    cases = [threshold(graph, box(graph, Fraction(1, 2)), (1, -1), Fraction(1, n)) for n in (20, 40)]
+    path = tmp_path / "search.npz"
+    way = BranchAndBound(split="input")
+    with pytest.raises(InterruptedError):
+        way.solve(Problem(graph, cases[:1], state=path), Budget(60), interrupted)
+    with pytest.raises(BackendError, match="another network, specification or case"):
+        way.solve(Problem(graph, cases[1:], state=path), Budget(60))
+
+
+def interrupted(done: int, total: int, phase: str) -> None:
+    raise InterruptedError
