@@ -85,7 +85,7 @@ def certificate(claimed: Claimed, method: str) -> dict[str, bytes]:
         if any(proof is not None and not proof.complete for proof in found):
             raise ProofTooLarge(trees.budget)
         slopes = [CaseSlopes() if proof is None else _slopes(proof, names) for proof in found]
-        trees = Trees({i: proof.trees(names)[0] for i, proof in enumerate(found) if proof is not None})
+        trees = Trees({i: proof.trees(names) for i, proof in enumerate(found) if proof is not None})
     return emit(network, claimed.specification, method, made_by, slopes, claimed.semantics, trees)
 
 

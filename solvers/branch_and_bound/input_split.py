@@ -79,7 +79,7 @@ class InputSplit:
 
     def proof(self) -> CaseProof:
         """One tree, with no slopes of its own: the checker chooses them."""
-        return CaseProof(self.graph, self.record, [0])
+        return CaseProof(self.graph, self.record, [(0, None)])
 
     def _bounded(self, domains: Domains) -> Relaxed:
         """CROWN over the parts, within the bounds they came with.   Raises: Unbounded."""

@@ -90,7 +90,8 @@ class NeuronSplit:
 
     def proof(self) -> CaseProof:
         """One tree a clause, whose first part has its number, and the slopes of the whole region's bounds."""
-        return CaseProof(self.graph, self.record, range(len(self.clauses.rows)), self.root.rows)
+        roots = [(k, (k,)) for k in range(len(self.clauses.rows))]
+        return CaseProof(self.graph, self.record, roots, self.root.rows, self.root.open)
 
     def _bounded(self, domains: Domains, slopes: Ints, rounds: int, over: Over) -> Expanded:
         """The parts' bounds, proofs of what they prove, and what is left, with what it splits next."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
 
 from provenn.solvers.branch_and_bound.record import Record
 from provenn.solvers.branch_and_bound.rooted import Rooted
@@ -13,15 +16,17 @@ from provenn.verifier.graph import Graph
 
 @dataclass(frozen=True, eq=False)
 class CaseProof:
-    """Splits and proofs of one case; roots: the part that is the whole region, for every tree.
+    """Splits and proofs of one case; roots: for every tree the part that is the whole region, and the tree's clauses.
 
-    rows: the slopes behind the whole region's intermediate bounds, where they were optimised.
+    rows: the slopes behind the whole region's intermediate bounds, where they were optimised; open: for ReLU nodes the
+    neurons that these bounds leave open.
     """
 
     graph: Graph
     record: Record
-    roots: Sequence[int]
+    roots: Sequence[tuple[int, tuple[int, ...] | None]]
     rows: Sequence[Rooted] = field(default_factory=list)
+    open: Mapping[int, NDArray[np.int64]] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
@@ -31,4 +36,5 @@ class CaseProof:
     def trees(self, steps: Mapping[int, str]) -> list[Tree]:
         """By the checker's names: node of the graph -> its elementwise step.   Raises: KeyError for one without."""
         readers = {i: steps[n] for n in steps for i in self.graph.nodes[n].inputs}
-        return [self.record.tree(root, readers, steps) for root in self.roots]
+        relus = {i: (steps[i], columns) for i, columns in self.open.items() if i in steps}
+        return [replace(self.record.tree(root, readers, relus), asked=asked) for root, asked in self.roots]

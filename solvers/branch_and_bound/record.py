@@ -94,14 +94,15 @@ class Record:
             self._splits, self._proofs, self._bounded = [], [], []
         return self.complete
 
-    def tree(self, root: int, names: Mapping[int, str], slopes: Mapping[int, str]) -> Tree:
+    def tree(self, root: int, names: Mapping[int, str], relus: Mapping[int, tuple[str, Int]]) -> Tree:
         """The tree below part `root` and its proofs, by the checker's names.
 
-        names: node of the graph whose values were split -> the elementwise step that reads it; slopes: ReLU node ->
-        its step.   Raises: KeyError if a split node has no name.
+        names: node of the graph whose values were split -> the elementwise step that reads it; relus: ReLU node -> its
+        step, and the neurons whose slopes matter.   Raises: KeyError if a split node has no name.
         """
-        steps = tuple(names[n] for n in sorted({int(n) for s in self._splits for n in s.node} - {0}))
-        code = {0: INPUT} | {n: 1 + steps.index(names[n]) for n in {int(n) for s in self._splits for n in s.node} - {0}}
+        split = sorted({int(n) for s in self._splits for n in s.node} - {0})
+        steps = tuple(names[n] for n in split)
+        code = {0: INPUT} | {n: 1 + place for place, n in enumerate(split)}
         place, order, depth = self._preorder(root)
         step = np.full(len(order), LEAF, np.int32)
         neuron, threshold = np.zeros(len(order), np.int32), np.zeros(len(order), np.float32)
@@ -113,7 +114,7 @@ class Record:
         bounded = np.zeros(len(order), np.bool_)
         for ids in self._bounded:
             bounded[place[ids][place[ids] >= 0]] = True
-        return Tree(steps, step, neuron, threshold, bounded, **self._proved(place, depth, slopes))
+        return Tree(steps, step, neuron, threshold, bounded, **self._proved(place, depth, relus))
 
     def _preorder(self, root: int) -> tuple[Int, list[int], Int]:
         """Place in preorder by id (-1: elsewhere), ids in preorder, and neuron splits above each place."""
@@ -143,25 +144,24 @@ class Record:
             dict(zip(ids, deeper, strict=True)),
         )
 
-    def _proved(self, place: Int, depth: Int, names: Mapping[int, str]) -> dict[str, Any]:
+    def _proved(self, place: Int, depth: Int, relus: Mapping[int, tuple[str, Int]]) -> dict[str, Any]:
         """The fields of a Tree that hold proofs."""
-        own = [(p, place[p.id] >= 0) for p in self._proofs]
-        widest = max((p.weights.shape[1] for p, _ in own), default=1)
-        node = np.concatenate([place[p.id][m] for p, m in own]).astype(np.int32)
+        own = [(p, m) for p in self._proofs if (m := place[p.id] >= 0).any()]
+        widest = max(p.weights.shape[1] for p, _ in own)
         weights = [np.pad(p.weights[m], ((0, 0), (0, widest - p.weights.shape[1]))) for p, m in own]
         betas = [row[: depth[at]] for p, m in own for row, at in zip(p.betas[m], place[p.id][m], strict=True)]
-        stored = {i: name for i, name in names.items() if any(i in p.slopes for p, _ in own)}
-        sizes = {i: next(p.slopes[i][0].size for p, _ in own if i in p.slopes) for i in stored}
+        stored = {i: columns for i, (_, columns) in relus.items() if i in own[0][0].slopes}
         slopes = {
-            name: np.concatenate([p.slopes[i][m].reshape(-1, sizes[i]) for p, m in own]) for i, name in stored.items()
+            i: np.concatenate([p.slopes[i][m].reshape(int(m.sum()), -1)[:, columns] for p, m in own])
+            for i, columns in stored.items()
         }
         return {
-            "node": node,
+            "node": np.concatenate([place[p.id][m] for p, m in own]).astype(np.int32),
             "clause": np.concatenate([np.full(int(m.sum()), p.clause, np.int32) for p, m in own]),
             "weights": np.concatenate(weights).astype(np.float32),
             "betas": np.concatenate([np.zeros(0), *betas]).astype(np.float32),
-            "open": {name: np.arange(sizes[i], dtype=np.int32) for i, name in stored.items()},
-            "slopes": slopes,
+            "open": {relus[i][0]: columns.astype(np.int32) for i, columns in stored.items()},
+            "slopes": {relus[i][0]: values for i, values in slopes.items()},
         }
 
     def arrays(self) -> dict[str, NDArray[Any]]:

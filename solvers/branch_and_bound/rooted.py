@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from provenn.solvers.packing import Packed
@@ -36,6 +38,13 @@ class Root:
 
     relaxed: Relaxed
     rows: list[Rooted] = field(default_factory=list)
+
+    @property
+    def open(self) -> dict[int, NDArray[np.int64]]:
+        """For every ReLU node the neurons that the bounds leave open."""
+        nodes, bounds = self.relaxed.graph.nodes, self.relaxed.bounds
+        relus = {i: bounds[node.inputs[0]] for i, node in enumerate(nodes) if isinstance(node.op, Relu)}
+        return {i: np.flatnonzero(box.unstable[0].cpu().numpy()) for i, box in relus.items()}
 
     @classmethod
     def of(cls, graph: Graph, packed: Packed, over: Callable[[], bool]) -> Root:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
@@ -108,10 +108,14 @@ def emit(
             own = slopes[number] if slopes else CaseSlopes()
             uses = _intervals(draft, bounds, number, method, own)
             if number in proofs.cases:
-                tree, left = proofs.cases[number], proofs.budget - sum(map(len, chunks.values()))
-                files = write_tree(bounds, case.clauses, number, tree, left)
-                draft.add(**tree_claim(files, tree), case=number, uses=list(uses))
-                chunks |= files
+                for place, tree in enumerate(proofs.cases[number]):
+                    asked = tuple(range(len(case.clauses))) if tree.asked is None else tree.asked
+                    left = proofs.budget - sum(map(len, chunks.values()))
+                    files = write_tree(
+                        bounds, case.clauses, (number, place), replace(tree, asked=asked), left, proofs.halvings
+                    )
+                    draft.add(**tree_claim(files, tree), case=number, clauses=list(asked), uses=list(uses))
+                    chunks |= files
             else:
                 _margins(draft, bounds, (number, case), method, (uses, own))
     name = f"specification.{specification.form}"

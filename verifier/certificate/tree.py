@@ -30,7 +30,8 @@ class Tree:
     positive (padded with 0; not used where EMPTY).
     betas float32 [sum over proofs of the neuron splits above its node]: their multipliers >= 0, root first.
     open: name of a ReLU step -> coordinates int32 [open] that have slopes of their own; slopes: the same names ->
-    uint8 [proofs, open], value / 255; elsewhere the checker chooses.
+    uint8 [proofs, open], value / 255; elsewhere the checker chooses. asked: the clauses that it excludes everywhere,
+    None for all.
     """
 
     steps: tuple[str, ...]
@@ -44,3 +45,4 @@ class Tree:
     betas: NDArray[np.float32]
     open: Mapping[str, NDArray[np.int32]] = field(default_factory=dict)
     slopes: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    asked: tuple[int, ...] | None = None

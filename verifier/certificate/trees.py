@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from provenn.verifier.certificate.payload import write_payload
-from provenn.verifier.certificate.tree import INPUT, Tree
+from provenn.verifier.certificate.tree import INPUT, LEAF, Tree
 from provenn.verifier.check import trees as kernel
 from provenn.verifier.check.passes import SPLIT
 from provenn.verifier.check.rounding import CertificateRejected
@@ -26,16 +26,23 @@ NODES, BYTES, LEVEL = 4096, 2**27, 1
 FLOOR = 2.0**-40
 """A proof must be above this share of the largest output, so that it holds on machines that round otherwise."""
 
+FEW = 16
+"""Inputs of some width up to which leaves are halved."""
+
 Integers = NDArray[np.int64]
 Chunk = dict[str, NDArray[Any]]
 
 
 class LeavesUnproved(CertificateRejected):
-    """Some proofs of a tree do not hold rigorously: split their parts further. nodes [any]: of the case's Tree."""
+    """Some proofs of a tree do not hold rigorously: split their parts further.
 
-    def __init__(self, case: int, nodes: Integers, proofs: int) -> None:
-        self.case, self.nodes = case, np.unique(nodes)
-        super().__init__("tree", f"{len(nodes)} of {proofs} proofs of case {case} do not hold in rigorous arithmetic")
+    place: the numbers of the case and of its tree; nodes: of that Tree, or beyond its own where it was halved.
+    """
+
+    def __init__(self, place: tuple[int, int], nodes: Integers) -> None:
+        self.place, self.nodes = place, np.unique(nodes)
+        shown = f"proofs at {len(self.nodes)} nodes of a tree of case {place[0]}"
+        super().__init__("tree", f"{shown} do not hold in rigorous arithmetic")
 
 
 class ProofTooLarge(Exception):
@@ -48,19 +55,26 @@ class ProofTooLarge(Exception):
 
 @dataclass(frozen=True, eq=False)
 class Trees:
-    """The trees of the cases that have one, and how many bytes all their chunks may have, compressed."""
+    """The trees of the cases that have some; budget: how many bytes all their chunks may have, compressed.
 
-    cases: Mapping[int, Tree] = field(default_factory=dict)
+    halvings: how often a leaf may be halved, one after the other, where its proof does not hold.
+    """
+
+    cases: Mapping[int, Sequence[Tree]] = field(default_factory=dict)
     budget: int = 2**30
+    halvings: int = 6
 
 
-def write_tree(bounds: Bounds, clauses: tuple[Clause, ...], number: int, tree: Tree, budget: int) -> dict[str, bytes]:
-    """The chunks of case `number`, by file name, in order; proofs that need it get `bounded` parts.
+def write_tree(
+    bounds: Bounds, clauses: tuple[Clause, ...], place: tuple[int, int], tree: Tree, budget: int, halvings: int
+) -> dict[str, bytes]:
+    """The chunks of a case's tree, by file name, in order, place being the numbers of both.
 
+    Parts whose proofs need it are bounded again; leaves where even that fails are halved at an input, a few times.
     Raises: LeavesUnproved; ProofTooLarge; CertificateRejected if a clause is not excluded in some leaf; ValueError if
     the tree is not one.
     """
-    proved, writer = kernel.Tree(bounds, tree.steps, clauses), _Writer(tree, bounds)
+    proved, writer = kernel.Tree(bounds, tree.steps, clauses, tree.asked or ()), _Writer(tree, bounds, halvings)
     floor = FLOOR * bounds.box(bounds.network.output).largest.max()
     files: dict[str, bytes] = {}
     unproved: list[Integers] = []
@@ -68,16 +82,19 @@ def write_tree(bounds: Bounds, clauses: tuple[Clause, ...], number: int, tree: T
     for nodes, step in writer.pieces():
         chunk = writer.chunk(nodes, step, proved.width)
         parts, failed = _proved(proved, writer, (nodes, step), chunk, floor)
-        unproved.append(nodes[failed])
+        if len(failed):
+            left_over = writer.halved(nodes, step, failed, parts)
+            unproved.append(nodes[left_over])
+            chunk = writer.chunk(nodes, step, proved.width) | {"bounded": chunk["bounded"]}
         proved.close(parts, chunk)
         data = zlib.compress(write_payload(chunk), LEVEL)
         left -= len(data)
         if left < 0:
             raise ProofTooLarge(budget)
-        files[f"tree-{number}-{len(files)}.safetensors.z"] = data
+        files[f"tree-{place[0]}-{place[1]}-{len(files)}.safetensors.z"] = data
     failed = np.concatenate([np.zeros(0, np.int64), *unproved])
     if len(failed):
-        raise LeavesUnproved(number, failed, len(tree.node))
+        raise LeavesUnproved(place, failed)
     return files
 
 
@@ -86,19 +103,20 @@ def _proved(
 ) -> tuple[kernel.Nodes, Integers]:
     """The parts of a chunk, and at which its proofs fail; as few of them as can be are bounded again.
 
-    First none is, then those whose proof fails, then also those that the search bounded itself.
+    First none is, then those whose proof fails, then, where one of an inner node still does, those above it that the
+    search bounded.
     """
     nodes, step = piece
     wanted, chunk["bounded"] = chunk["bounded"], np.zeros_like(chunk["bounded"])
     parts = tree.grown(chunk)
     failed = np.flatnonzero(~(tree.margins(parts, chunk) > floor))
-    for more in (np.zeros_like(wanted), wanted):
-        if not len(failed):
+    for more in (False, True):
+        if not len(failed) or (more and (step[chunk["node"][failed]] < INPUT).all()):
             break
         before = chunk["bounded"]
-        chunk["bounded"] = before | more
+        chunk["bounded"] = before | (wanted & _above(step, chunk["node"][failed]) if more else 0)
         chunk["bounded"][chunk["node"][failed]] = 1
-        again = more.any() or (step[chunk["node"][failed]] >= INPUT).any()  # proofs elsewhere are affected
+        again = more or (step[chunk["node"][failed]] >= INPUT).any()  # proofs elsewhere are affected
         some = np.arange(len(chunk["node"])) if again else failed
         try:
             parts = tree.grown(chunk)
@@ -110,10 +128,22 @@ def _proved(
     return parts, chunk["node"][failed]
 
 
+def _above(step: NDArray[np.int32], some: NDArray[Any]) -> NDArray[np.uint8]:
+    """Which nodes of a piece are above some of them."""
+    inner = np.flatnonzero(step >= INPUT)
+    parent = np.concatenate([np.full(len(step) - 2 * len(inner), -1), np.repeat(inner, 2)])
+    found = np.zeros(len(step), np.uint8)
+    while len(some):
+        some = np.unique(parent[some])
+        some = some[some >= 0]
+        found[some] = 1
+    return found
+
+
 class _Writer:
     """A tree cut into pieces by levels."""
 
-    def __init__(self, tree: Tree, bounds: Bounds) -> None:
+    def __init__(self, tree: Tree, bounds: Bounds, halvings: int) -> None:
         self.tree = tree
         self.inner = tree.step >= INPUT
         self.size, self.depth = self._measured()
@@ -125,6 +155,10 @@ class _Writer:
         own = sum(len(columns) for columns in tree.open.values())
         each = 16 * sum(lengths) + (SPLIT.itemsize + 8) * int(self.depth.max()) + 2 * own
         self.most = int(np.clip(BYTES // each, 16, NODES))
+        self.left = np.arange(len(self.inner)) + 1
+        self.right = self.left + np.append(self.size, 0)[self.left]
+        self.allowed, self.halvings = halvings, np.zeros(len(self.inner), np.int64)
+        self.usual: NDArray[np.float64] | None = None
 
     def _measured(self) -> tuple[Integers, Integers]:
         """Of every node: how many nodes its part has with itself, and how many neurons are split above it."""
@@ -145,16 +179,16 @@ class _Writer:
         return np.array(size), np.array(depth)
 
     def pieces(self) -> Iterator[tuple[Integers, NDArray[np.int32]]]:
-        """Nodes by level, and their steps, CONTINUED where the rest is in a later piece."""
+        """Nodes by level, and their steps, CONTINUED where the rest is in a later piece: who takes one may add some."""
         waiting = [np.zeros(1, np.int64)]
         while waiting:
             block = waiting.pop()
             taken = max(1, int(np.searchsorted(np.cumsum(self.size[block]), self.most, side="right")))
             waiting += [block[taken:]] if taken < len(block) else []
             nodes, step = self._piece(block[:taken])
+            yield nodes, step
             later = nodes[step == CONTINUED]
             waiting += [later] if len(later) else []
-            yield nodes, step
 
     def _piece(self, roots: Integers) -> tuple[Integers, NDArray[np.int32]]:
         levels, steps, count = [roots], [], len(roots)
@@ -163,11 +197,56 @@ class _Writer:
             inner = np.flatnonzero(step >= INPUT)
             fit = max(0, (self.most - count) // 2)
             step[inner[fit:]] = CONTINUED
-            left = levels[-1][inner[:fit]] + 1
-            levels.append(np.stack([left, left + self.size[left]], axis=1).ravel())
+            above = levels[-1][inner[:fit]]
+            levels.append(np.stack([self.left[above], self.right[above]], axis=1).ravel())
             steps.append(step)
             count += len(levels[-1])
         return np.concatenate(levels), np.concatenate(steps)
+
+    def halved(self, nodes: Integers, step: NDArray[np.int32], failed: Integers, parts: kernel.Nodes) -> Integers:
+        """Halves leaves of a piece, whose halves come in a later one with the same proofs; those that it does not.
+
+        failed: places of parts in the piece; a part is halved at the input that is widest beside that of other leaves.
+        """
+        failed = np.unique(failed)
+        widths = (parts.boxes[0].upper - parts.boxes[0].lower)[parts.parts.inputs]
+        if self.usual is None:
+            self.usual = np.exp(np.log(widths[step == LEAF] + 2.0**-1000).mean(axis=0))
+        lower, upper = (side[parts.parts.inputs[failed]] for side in parts.boxes[0])
+        coordinate = (widths[failed] / self.usual).argmax(axis=1)
+        each = np.arange(len(failed))
+        middle = (0.5 * lower + 0.5 * upper)[each, coordinate].astype(np.float32)
+        able = (step[failed] < INPUT) & (self.halvings[nodes[failed]] < self.allowed)
+        able &= (lower[each, coordinate] < middle) & (middle < upper[each, coordinate])
+        able &= (self.usual > 2.0**-999).sum() <= FEW
+        chosen = nodes[failed[able]]
+        step[failed[able]] = CONTINUED
+        self._divide(chosen, coordinate[able], middle[able])
+        return failed[~able]
+
+    def _divide(self, nodes: Integers, coordinate: Integers, middle: NDArray[np.float32]) -> None:
+        """Gives leaves two new leaves each, which have their proofs."""
+        tree, count, new = self.tree, len(self.inner), np.repeat(nodes, 2)
+        self.left = np.append(self.left, new)
+        self.right = np.append(self.right, new)
+        self.left[nodes], self.right[nodes] = np.arange(count, count + len(new)).reshape(-1, 2).T
+        step, neuron = (np.append(a, np.zeros(len(new), a.dtype)) for a in (tree.step, tree.neuron))
+        threshold = np.append(tree.threshold, np.zeros(len(new), np.float32))
+        step[nodes], step[count:], neuron[nodes], threshold[nodes] = INPUT, LEAF, coordinate, middle
+        self.inner, self.depth = step >= INPUT, np.append(self.depth, self.depth[new])
+        self.size, self.halvings = np.append(self.size, new * 0 + 1), np.append(self.halvings, self.halvings[new] + 1)
+        self.size[nodes] = 3
+        mine = np.flatnonzero(np.isin(tree.node, nodes))
+        node = np.append(tree.node, self.right[tree.node[mine]]).astype(np.int32)
+        node[mine] = self.left[tree.node[mine]]
+        self.first = np.append(self.first, self.first[mine])
+        again = {
+            name: np.concatenate([getattr(tree, name), getattr(tree, name)[mine]]) for name in ("clause", "weights")
+        }
+        slopes = {name: np.concatenate([values, values[mine]]) for name, values in tree.slopes.items()}
+        bounded = np.append(tree.bounded, np.ones(len(new), bool))
+        shape = {"step": step, "neuron": neuron, "threshold": threshold, "bounded": bounded}
+        self.tree = replace(tree, **shape, node=node, **again, slopes=slopes)
 
     def chunk(self, nodes: Integers, step: NDArray[np.int32], width: int, some: Integers | None = None) -> Chunk:
         """The arrays of a piece, with all proofs of nodes that are not continued, or some of those."""

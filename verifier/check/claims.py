@@ -173,7 +173,7 @@ class _Case:
         self.tensors, self.files = tensors, files
 
     def margins(self, claims: Sequence[Claim]) -> tuple[float, ...]:
-        """Proves interval claims in order, then margin claims: the margins by clause.
+        """Proves interval claims in order, then trees and margin claims: the margins by clause.
 
         Raises: CertificateRejected naming the first claim that is missing, out of order or not proved.
         """
@@ -187,9 +187,9 @@ class _Case:
         require(not missing, "claims", f"a case has no interval claim for {', '.join(sorted(missing))}")
         found: dict[int, Fraction] = {}
         for claim in (claim for claim in claims if claim["kind"] == "tree"):
-            require(claims[len(ids) :] == [claim], claim["id"], "it must be the only claim of its case's clauses")
-            return self._tree(claim)
-        for (method, _), group in groupby(claims[len(ids) :], key=lambda c: (c["method"], c["slopes"])):
+            self._tree(claim, found)
+        plain = [claim for claim in claims if claim["kind"] == "margin"]
+        for (method, _), group in groupby(plain, key=lambda c: (c["method"], c["slopes"])):
             self._margins(method, list(group), found)
         for k in range(len(self.case.clauses)):
             require(k in found, "claims", f"clause {k} of a case has no margin claim")
@@ -214,9 +214,12 @@ class _Case:
             require(not len(wrong), claim["id"], f"{node}: the {side} bound of neuron {wrong[:1]} is too tight")
         self.bounds.accept(index, Box(lower.astype(np.float64), upper.astype(np.float64)))
 
-    def _tree(self, claim: Claim) -> tuple[float, ...]:
-        """The smallest margins by clause of a tree that proves the case."""
-        tree, margins = Tree(self.bounds, claim["steps"], self.case.clauses), np.full(len(self.case.clauses), np.inf)
+    def _tree(self, claim: Claim, found: dict[int, Fraction]) -> None:
+        """Puts the smallest margins, by clause, of a tree that proves some clauses into `found`."""
+        asked, count = claim["clauses"], len(self.case.clauses)
+        known = all(type(k) is int and 0 <= k < count and k not in found for k in asked) and len({*asked}) == len(asked)
+        require(known and asked, claim["id"], "it proves clauses that are not there, or proved twice, or none")
+        tree, margins = Tree(self.bounds, claim["steps"], self.case.clauses, asked), np.full(count, np.inf)
         for name, digest in claim["chunks"]:
             chunk = read_chunk(_file(self.files, "tree", name, digest))
             nodes = tree.grown(chunk)
@@ -226,7 +229,7 @@ class _Case:
             np.minimum.at(margins, chunk["clause"][chunk["clause"] >= 0], proved[chunk["clause"] >= 0])
             tree.close(nodes, chunk)
         require(not tree.waiting, claim["id"], "parts of its tree are missing")
-        return tuple(np.minimum(margins, np.finfo(np.float64).max).tolist())
+        found |= {k: Fraction(min(margins[k], np.finfo(np.float64).max)) for k in asked}
 
     def _margins(self, method: str, claims: list[Claim], found: dict[int, Fraction]) -> None:
         """Puts the proved margins, by clause, of claims with one method and one choice of slopes into `found`."""

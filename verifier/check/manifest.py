@@ -26,13 +26,13 @@ KINDS: dict[str, dict[str, type]] = {
     "interval": CLAIM | {"node": str, "lower": str, "upper": str, "rows": str, "own": dict}
 }
 KINDS |= {"margin": CLAIM | {"clause": int, "row": int, "above": str}}
-KINDS |= {"tree": {"id": int, "kind": str, "case": int, "steps": list, "chunks": list, "uses": list}}
+KINDS |= {"tree": {"id": int, "kind": str, "case": int, "clauses": list, "steps": list, "chunks": list, "uses": list}}
 OPTIONAL: dict[str, Any] = {"slopes": {}, "own": {}, "rows": ""}
 """Keys and types. interval: the value `node` lies in [lower, upper] (payload entries) over the inputs of `case`;
 margin: row `row` of clause `clause` has a margin > above; slopes: name of a ReLU step -> payload entry (optional).
 rows, own (optional): some bounds have slopes of their own: entry of j + 1 for the lower bound of neuron j, -(j + 1) for
 the upper one; name of a ReLU step -> entry of their slopes, one after the other. tree: chunks [name, sha256] of files,
-in which `steps` are split, prove the case (trees.py)."""
+in which `steps` are split, prove some clauses of the case (trees.py)."""
 
 TYPES = {"F32": "<f4", "F64": "<f8", "U8": "u1", "I32": "<i4"}
 Tensors = Mapping[str, NDArray[Any]]

@@ -82,16 +82,20 @@ class Nodes(NamedTuple):
 
 
 class Tree:
-    """The check of one case's tree, chunk by chunk; steps: the elementwise ones that it splits, numbered from 1."""
+    """The check of a tree for some clauses of a case, chunk by chunk.
 
-    def __init__(self, bounds: Bounds, steps: Sequence[str], clauses: Sequence[Clause]) -> None:
+    steps: the elementwise ones that it splits, numbered from 1; asked: the clauses that it must exclude everywhere.
+    """
+
+    def __init__(self, bounds: Bounds, steps: Sequence[str], clauses: Sequence[Clause], asked: Sequence[int]) -> None:
         self.bounds, self.network, self.clauses = bounds, bounds.network, clauses
         known = {s.name: i for i, s in enumerate(self.network.steps) if isinstance(s, Elementwise) and s.sources[0]}
         require(known.keys() >= set(steps), "tree", "it splits what is not the argument of an elementwise step")
         self.split = np.array([0, *(known[name] for name in steps)])
         self.value = np.array([0, *(self.network.steps[known[name]].sources[0] for name in steps)])
         passes, parts = whole(bounds, 1, len(self.network.steps))
-        self.waiting = [Nodes(parts, passes.boxes, np.zeros(1, np.int64), np.zeros((1, len(clauses)), bool))]
+        others = np.array([[k not in asked for k in range(len(clauses))]])
+        self.waiting = [Nodes(parts, passes.boxes, np.zeros(1, np.int64), others)]
         self.width = max(1, *(len(clause.bound) for clause in clauses))
         self._rows = [_numbers(clause, self.network.steps[self.network.output].length) for clause in clauses]
 

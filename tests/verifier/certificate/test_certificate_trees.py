@@ -26,7 +26,7 @@ from provenn.verifier.certificate.slopes import CaseSlopes, NeuronBound
 from provenn.verifier.certificate.tree import EMPTY, INPUT, LEAF, Tree
 from provenn.verifier.certificate.trees import LeavesUnproved, ProofTooLarge, Trees
 from provenn.verifier.check import CertificateRejected, check, read_network
-from provenn.verifier.check.trees import read_chunk
+from provenn.verifier.check.trees import CONTINUED, read_chunk
 
 Array = np.ndarray
 
@@ -36,9 +36,9 @@ def chunks(files: dict[str, bytes]) -> list[dict[str, Any]]:
 
 
 def emitted(search: Search, tree: Tree, **options: Any) -> dict[str, bytes]:
-    budget = {"budget": options.pop("budget")} if "budget" in options else {}
+    own = {"halvings": 0} | {name: options.pop(name) for name in ("budget", "halvings") if name in options}
     return emit(
-        search.network, search.specification, "branch-and-bound", {}, trees=Trees({0: tree}, **budget), **options
+        search.network, search.specification, "branch-and-bound", {}, trees=Trees({0: [tree]}, **own), **options
     )
 
 
@@ -99,7 +99,7 @@ def test_parts_are_bounded_again_only_where_that_is_needed() -> None:
     search = Search(*hard(Random(3, [3, 8, 8, 3], ["relu", "relu"]), 3, 1.0), seed=1, share=0.0)
     chunk = chunks(search.run())[0]
     assert chunk["bounded"].sum() > 0
-    assert (chunk["step"][chunk["bounded"] == 1] == LEAF).all()
+    assert np.isin(chunk["step"][chunk["bounded"] == 1], (LEAF, CONTINUED)).all()
     everywhere = replace(search.last, bounded=np.ones(len(search.last.step), bool))
     assert chunks(emitted(search, everywhere))[0]["bounded"].sum() == chunk["bounded"].sum()
     easy = Search(*hard(Random(3, [3, 8, 8, 3], ["relu", "relu"]), 3, 1.0, 9.0), seed=1, share=0.0)
@@ -109,9 +109,9 @@ def test_parts_are_bounded_again_only_where_that_is_needed() -> None:
 
 def test_unproved_parts_are_named() -> None:
     search = Search(*hard(Random(3, [3, 8, 8, 3], ["relu", "relu"]), 3, 1.0), seed=1, share=0.0)
-    with pytest.raises(LeavesUnproved, match="2 of 2 proofs of case 0") as refusal:
+    with pytest.raises(LeavesUnproved, match="proofs at 1 nodes of a tree of case 0") as refusal:
         emitted(search, search.tree())
-    assert refusal.value.case == 0
+    assert refusal.value.place == (0, 0)
     assert refusal.value.nodes.tolist() == [0]
     search.run()
     nodes = search.last.node
@@ -120,6 +120,34 @@ def test_unproved_parts_are_named() -> None:
     with pytest.raises(LeavesUnproved) as refusal:
         emitted(search, loose)
     assert set(refusal.value.nodes.tolist()) == {int(wrong)}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_unproved_leaves_are_halved_until_they_are_proved(seed: int) -> None:
+    search = Search(*hard(Random(seed, [3, 8, 8, 3], ["relu", "relu"]), 3, 1.0), seed=seed, share=0.0)
+    with pytest.raises(LeavesUnproved):
+        emitted(search, search.tree())
+    files = emitted(search, search.tree(), halvings=12)
+    assert check(files, search.network).margin > 0
+    assert sum((chunk["step"] == INPUT).sum() for chunk in chunks(files)) > 0
+
+
+def test_several_trees_prove_the_clauses_of_a_case_between_them() -> None:
+    search = Search(*hard(Random(3, [3, 8, 8, 3], ["relu", "relu"]), 3, 1.0), seed=1, share=0.0)
+    search.run()
+    whole, count = search.last, len(search.case.clauses)
+    assert count > 1
+    trees = [replace(whole, asked=(k,)) for k in range(count)]
+
+    def made(some: list[Tree]) -> dict[str, bytes]:
+        own = Trees({0: some}, halvings=0)
+        return emit(search.network, search.specification, "branch-and-bound", {}, trees=own)
+
+    together = check(made(trees), search.network)
+    assert together.margins == check(made([whole]), search.network).margins
+    for wrong in (trees[1:], [*trees, trees[0]], [replace(whole, asked=())], [replace(whole, asked=(count,))]):
+        with pytest.raises(CertificateRejected):
+            check(made(wrong), search.network)
 
 
 def test_a_clause_that_is_not_excluded_somewhere_is_refused() -> None:
@@ -167,10 +195,10 @@ def test_parts_without_inputs_need_no_clause() -> None:
     zero = np.zeros(7, np.int32)
     weights, betas = np.array([[1], [1], [0], [0]], np.float32), np.zeros(1, np.float32)
     tree = Tree(names, step, zero, threshold, zero.astype(bool), node, clause, weights, betas)
-    assert check(emit(network, specification, "branch-and-bound", {}, trees=Trees({0: tree})), network).margin > 900
+    assert check(emit(network, specification, "branch-and-bound", {}, trees=Trees({0: [tree]})), network).margin > 900
     wrong = replace(tree, clause=np.array([0, EMPTY, 1, EMPTY], np.int32))
     with pytest.raises(LeavesUnproved) as refusal:
-        emit(network, specification, "branch-and-bound", {}, trees=Trees({0: wrong}))
+        emit(network, specification, "branch-and-bound", {}, trees=Trees({0: [wrong]}))
     assert refusal.value.nodes.tolist() == [0]
 
 
@@ -181,8 +209,8 @@ def test_cases_with_and_without_trees_share_a_certificate() -> None:
     case.pop("format"), case.pop("kind")
     easy = {**case, "lower": ["0"] * 3, "upper": ["0.001"] * 3}
     both = specification({"format": "provenn-specification/1", "kind": "cases", "cases": [easy, case]})
-    files = emit(search.network, both, "branch-and-bound", {}, trees=Trees({1: search.last}))
-    assert [name for name in files if name.startswith("tree-")] == ["tree-1-0.safetensors.z"]
+    files = emit(search.network, both, "branch-and-bound", {}, trees=Trees({1: [search.last]}))
+    assert [name for name in files if name.startswith("tree-")] == ["tree-1-0-0.safetensors.z"]
     report = check(files, search.network)
     assert len(report.margins) == 2
     assert report.margin > 0
@@ -200,7 +228,7 @@ def test_bundles_of_trees_survive_folders_zips_and_the_command(tmp_path: Path) -
     for name in ("bundle", "bundle.zip"):
         given = [*command, str(tmp_path / name), "--model", str(tmp_path / "model.onnx")]
         assert "accepted" in subprocess.run(given, capture_output=True, text=True, check=True).stdout
-    (tmp_path / "bundle" / "tree-0-0.safetensors.z").write_bytes(b"x")
+    (tmp_path / "bundle" / "tree-0-0-0.safetensors.z").write_bytes(b"x")
     done = subprocess.run(
         [*command, str(tmp_path / "bundle"), *given[-2:]], capture_output=True, text=True, check=False
     )
@@ -232,7 +260,7 @@ def test_a_hundred_thousand_leaves_are_written_and_checked_in_bounded_memory() -
     none = np.zeros(0, np.float32)
     bounded = np.zeros(count, bool)
     tree = Tree(("a0",), step, neuron, threshold, bounded, node, np.zeros(len(node), np.int32), weights, none)
-    files = emit(network, specification, "branch-and-bound", {}, trees=Trees({0: tree}))
+    files = emit(network, specification, "branch-and-bound", {}, trees=Trees({0: [tree]}))
     pieces = [data for name, data in files.items() if name.startswith("tree-")]
     assert len(pieces) > 50
     raw = sum(len(zlib.decompress(data)) for data in pieces)

@@ -45,9 +45,9 @@ def grown_at_random(
         node.bounded = bool(search.generator.random() < 0.4)
     tree = search.tree()
     betas = 10 * search.generator.random(len(tree.betas)) * (search.generator.random(len(tree.betas)) < 0.3)
-    writer = _Writer(replace(tree, betas=betas.astype(np.float32)), search.bounds)
+    writer = _Writer(replace(tree, betas=betas.astype(np.float32)), search.bounds, 0)
     nodes, step = next(writer.pieces())
-    kernel = Tree(search.bounds, tree.steps, search.case.clauses)
+    kernel = Tree(search.bounds, tree.steps, search.case.clauses, range(len(search.case.clauses)))
     return search, kernel, writer.chunk(nodes, step, kernel.width)
 
 
@@ -221,7 +221,7 @@ def test_float32_margins_are_smaller() -> None:
     network, specification = hard(random, 3, 1.0)
     search = Search(network, specification, 1, share=0.0)
     search.run(semantics="float32")
-    trees = Trees({0: search.last})
+    trees = Trees({0: [search.last]})
     margins = {
         s: check(emit(network, specification, "branch-and-bound", {}, semantics=s, trees=trees), network).margin  # type: ignore[arg-type]
         for s in ("real", "float32")
@@ -238,8 +238,8 @@ def test_parts_of_a_ball_are_bounded_over_the_ball_too(norm: int) -> None:
         bounds = settled(Bounds(network, box, ball))
         case = box_specification([-1] * 4, [1] * 4, [([[1, 0]], [0])])
         search = Search(network, case)
-        tree = Tree(bounds, (), search.case.clauses)
-        chunk = _Writer(search.tree(), bounds).chunk(np.zeros(1, int), np.array([-1], np.int32), 1)
+        tree = Tree(bounds, (), search.case.clauses, range(len(search.case.clauses)))
+        chunk = _Writer(search.tree(), bounds, 0).chunk(np.zeros(1, int), np.array([-1], np.int32), 1)
         found.append(tree.margins(tree.grown(chunk), chunk)[0])
     assert found[1] > found[0]
 
@@ -279,7 +279,7 @@ def test_rows_with_slopes_of_their_own_hold_and_bad_ones_are_refused() -> None:
 SEARCH = Search(*hard(Random(3, [3, 8, 8, 3], ["relu", "relu"]), 3, 1.0), 4, share=0.3)
 FILES = SEARCH.run()
 NETWORK = SEARCH.network
-CHUNK = "tree-0-0.safetensors.z"
+CHUNK = "tree-0-0-0.safetensors.z"
 
 
 def with_chunks(
@@ -377,7 +377,9 @@ def test_proofs_of_something_else_are_refused() -> None:
 def betas_after(proof: int) -> int:
     """How many multipliers the proofs from this one on have."""
     with np.errstate(all="ignore"):
-        kernel = Tree(SEARCH.bounds, tuple(s.name for s in SEARCH.steps), SEARCH.case.clauses)
+        kernel = Tree(
+            SEARCH.bounds, tuple(s.name for s in SEARCH.steps), SEARCH.case.clauses, range(len(SEARCH.case.clauses))
+        )
         depth = kernel.grown(read_chunk(FILES[CHUNK])).depth
     return int(depth[original("node")[proof:]].sum())
 
@@ -393,7 +395,7 @@ def test_chunks_dropped_swapped_repeated_or_broken_are_refused() -> None:
     assert check(with_chunks(pieces), NETWORK).margin == pytest.approx(check(FILES, NETWORK).margin)
     for other in (pieces[:-1], pieces[1:], [pieces[1], pieces[0], *pieces[2:]], [*pieces[:-2], pieces[-1], pieces[-2]]):
         refused(with_chunks(other))
-    again = ("tree-0-99.safetensors.z", pieces[-1][1])
+    again = ("tree-0-0-99.safetensors.z", pieces[-1][1])
     refused(with_chunks([*pieces, again]), "wait")
     refused(with_chunks([*pieces, pieces[-1]]), "other files|holds")
     data = FILES[CHUNK]
@@ -408,18 +410,18 @@ def test_chunks_dropped_swapped_repeated_or_broken_are_refused() -> None:
 
 def cut(search: Search, most: int) -> list[tuple[str, bytes]]:
     """The accepted tree in pieces of so many nodes."""
-    writer = _Writer(replace(search.last, bounded=flags(search)), search.bounds)
+    writer = _Writer(replace(search.last, bounded=flags(search)), search.bounds, 0)
     writer.most = most
     found = []
     for nodes, step in writer.pieces():
         data = zlib.compress(write_payload(writer.chunk(nodes, step, 2)))
-        found.append((f"tree-0-{len(found)}.safetensors.z", data))
+        found.append((f"tree-0-0-{len(found)}.safetensors.z", data))
     return found
 
 
 def flags(search: Search) -> Array:
     """Which nodes, in preorder, the accepted chunk bounds again."""
-    nodes, _ = next(_Writer(search.last, search.bounds).pieces())
+    nodes, _ = next(_Writer(search.last, search.bounds, 0).pieces())
     found = np.empty(len(nodes), bool)
     found[nodes] = original("bounded")
     return found
@@ -450,7 +452,7 @@ def test_a_margin_claim_beside_the_tree_is_refused() -> None:
         extra = {"id": len(content["claims"]), "kind": "margin", "case": 0, "clause": 0, "row": 0, "method": "crown"}
         content["claims"].append({**extra, "above": "0x0.0p+0", "uses": tree["uses"]})
 
-    refused(resealed(FILES, add), "only claim")
+    refused(resealed(FILES, add), "claimed twice")
 
 
 def test_a_changed_slope_is_refused_or_leaves_a_proof() -> None:

@@ -154,7 +154,9 @@ class Search:
         for _ in range(rounds):
             self.last = self.tree()
             try:
-                return emit(self.network, self.specification, method, {}, trees=Trees({0: self.last}), **options)
+                return emit(
+                    self.network, self.specification, method, {}, trees=Trees({0: [self.last]}, halvings=0), **options
+                )
             except LeavesUnproved as refusal:
                 nodes = self.nodes()
                 failed = sorted(set(refusal.nodes.tolist()))
