@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from provenn.api.proofs import BRANCHED, PROOFS, Claimed, Proof, lost, proved
+from provenn.api.proofs import BRANCHED, PROOFS, Claimed, OutOfTime, Proof, lost, proved
 from provenn.models.executor import OnnxExecutor
 from provenn.models.onnx_reader import read
 from provenn.solvers.attack import Replayed, replay
@@ -267,13 +267,14 @@ def _checked(claimed: Claimed, item: ItemResult, options: Options, budget: Budge
             spent = {"proof_seconds": found.making, "check_seconds": found.checking}
             sure = replace(item, margin=found.report.margin, assurance=found.report.assurance, certificate=found.files)
             return replace(sure, stats=item.stats | spent)
-        reason = lost(claimed, found) if options.semantics == "float32" else None
+        reason = lost(claimed, found, budget) if options.semantics == "float32" else None
         reason = reason or f"bounded in floating point, but not proved: {list(found.values())[-1]}"
-    except ProofTooLarge as large:
-        reason = str(large)
+    except (ProofTooLarge, OutOfTime) as limit:
+        reason = str(limit)
     if item.method == BRANCHED and options.semantics == "real":
         return replace(item, assurance="computed", reason=f"floating point only: {reason}")
-    return replace(item, verdict=str(Verdict.UNKNOWN), reason=reason)
+    late = budget.left <= 0
+    return replace(item, verdict=str(Verdict.TIMEOUT if late else Verdict.UNKNOWN), reason=reason)
 
 
 def _computed(problem: Problem, item: ItemResult, budget: Budget, why: str | None) -> ItemResult:

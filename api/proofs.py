@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 
 import torch
@@ -50,20 +50,25 @@ class Proof:
     checking: float
 
 
+class OutOfTime(Exception):
+    """The time ended before a proof was made and checked."""
+
+    def __init__(self) -> None:
+        super().__init__("the time ended before its proof was made and checked")
+
+
 def proved(claimed: Claimed, methods: Sequence[str], budget: Budget) -> Proof | dict[str, CertificateRejected]:
     """The first method's certificate that the kernel accepts, or by method why none was.
 
-    Another method is tried only while there is time.   Raises: ProofTooLarge; Unbounded.
+    Raises: OutOfTime; ProofTooLarge; Unbounded.
     """
     refusals: dict[str, CertificateRejected] = {}
     for method in methods:
-        if refusals and budget.left <= 0:
-            break
         start = time.perf_counter()
         try:
-            files = certificate(claimed, method)
+            files = certificate(claimed, method, budget)
             made = time.perf_counter()
-            report = check(files, claimed.network)
+            report = check(files, claimed.network, tick=_until(budget))
         except CertificateRejected as refusal:
             refusals[method] = refusal
         else:
@@ -71,21 +76,30 @@ def proved(claimed: Claimed, methods: Sequence[str], budget: Budget) -> Proof | 
     return refusals
 
 
-def certificate(claimed: Claimed, method: str) -> dict[str, bytes]:
-    """The bundle's files.   Raises: CertificateRejected; ProofTooLarge."""
+def _until(budget: Budget) -> Callable[[], None]:
+    def tick() -> None:
+        if budget.left <= 0:
+            raise OutOfTime
+
+    return tick
+
+
+def certificate(claimed: Claimed, method: str, budget: Budget) -> dict[str, bytes]:
+    """The bundle's files.   Raises: CertificateRejected; ProofTooLarge; OutOfTime."""
     made_by = {"provenn": version("provenn"), "torch": torch.__version__}
     graph, network = claimed.graph.to("cpu", torch.float32), claimed.network
     names = relu_names(graph, network)
     slopes: list[CaseSlopes] = []
-    trees = Trees()
+    trees = Trees(tick=_until(budget))
     if method == "alpha-crown":
-        slopes = [optimised_slopes(graph, case, names) for case in claimed.specification.cases]
+        cases = claimed.specification.cases
+        slopes = [optimised_slopes(graph, case, names, lambda: budget.left <= 0) for case in cases]
     if method == BRANCHED:
         found = [o.proof if isinstance(o.proof, CaseProof) else None for o in claimed.outcomes]
         if any(proof is not None and not proof.complete for proof in found):
             raise ProofTooLarge(trees.budget)
         slopes = [CaseSlopes() if proof is None else _slopes(proof, names) for proof in found]
-        trees = Trees({i: proof.trees(names) for i, proof in enumerate(found) if proof is not None})
+        trees = replace(trees, cases={i: proof.trees(names) for i, proof in enumerate(found) if proof is not None})
     return emit(network, claimed.specification, method, made_by, slopes, claimed.semantics, trees)
 
 
@@ -104,15 +118,15 @@ def _slopes(proof: CaseProof, names: Mapping[int, str]) -> CaseSlopes:
     return CaseSlopes(neurons)
 
 
-def lost(claimed: Claimed, refusals: Mapping[str, CertificateRejected]) -> str | None:
+def lost(claimed: Claimed, refusals: Mapping[str, CertificateRejected], budget: Budget) -> str | None:
     """Why a proof in real arithmetic does not hold for float32 executions; None if there is no such proof.
 
-    refusals: of certificates for float32, by method.   Raises: ProofTooLarge.
+    refusals: of certificates for float32, by method.   Raises: ProofTooLarge; OutOfTime.
     """
     real = Claimed(claimed.graph, claimed.network, claimed.specification, claimed.outcomes)
     for method, refusal in refusals.items():
         try:
-            report = check(certificate(real, method), claimed.network)
+            report = check(certificate(real, method, budget), claimed.network, tick=_until(budget))
         except CertificateRejected:
             continue
         why = refusal.reason

@@ -105,6 +105,7 @@ def emit(
     with np.errstate(all="ignore"):
         for number, case in enumerate(read_cases(text, specification.form, network)):
             bounds = Bounds(network, *case.region(), semantics)
+            bounds.tick = proofs.tick
             own = slopes[number] if slopes else CaseSlopes()
             uses = _intervals(draft, bounds, number, method, own)
             if number in proofs.cases:

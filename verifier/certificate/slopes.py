@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from provenn.verifier.bounds import schedule
 from provenn.verifier.bounds.backward import Edge, Relaxed, crown
-from provenn.verifier.bounds.slopes import INTERMEDIATE, Optimum, alpha_crown, optimised_lower
+from provenn.verifier.bounds.slopes import INTERMEDIATE, Effort, Optimum, alpha_crown, optimised_lower
 from provenn.verifier.check.functions import RELU
 from provenn.verifier.check.network import Elementwise, Network
 from provenn.verifier.graph import Graph
@@ -55,30 +55,34 @@ def relu_names(graph: Graph, network: Network) -> dict[int, str]:
     return {i: name for (i, _), (name, _) in zip(nodes, steps, strict=True)} if same else {}
 
 
-def optimised_slopes(graph: Graph, case: Case, names: Mapping[int, str]) -> CaseSlopes:
+def optimised_slopes(
+    graph: Graph, case: Case, names: Mapping[int, str], over: Callable[[], bool] = lambda: False
+) -> CaseSlopes:
     """Slopes for the rows alone where they are enough, else for every open neuron's bounds as well.
 
-    names: the checker's for ReLU nodes. Time: that of alpha-CROWN; size: one byte a ReLU neuron for every row.
+    names: the checker's for ReLU nodes; over: whether the time has ended. Time: that of alpha-CROWN; size: one byte a
+    ReLU neuron for every row.
     """
     region = Region.of([case.inputs], graph.input_shape, "cpu", graph.dtype)
     keys = [(k, i) for k, clause in enumerate(case.clauses) for i in range(len(clause.matrix))]
     numbers = [[float(c) for c in case.clauses[k].matrix[i]] for k, i in keys]
     bound = torch.tensor([[float(case.clauses[k].bound[i])] for k, i in keys], dtype=graph.dtype)
     matrix = -torch.tensor(numbers, dtype=graph.dtype).unsqueeze(1)
+    effort = Effort(over=over)
     with torch.no_grad():
         relaxed = crown(graph, region)
         neurons: dict[str, list[NeuronBound]] = {}
-        found = optimised_lower(relaxed, matrix)
+        found = optimised_lower(relaxed, matrix, effort)
         margins = (found.lower + bound)[:, 0]
         proved = {k for (k, _), margin in zip(keys, margins.tolist(), strict=True) if margin > 0}
         if len(proved) < len(case.clauses):
-            relaxed, neurons = _with_neurons(graph, region, names)
-            found = optimised_lower(relaxed, matrix)
+            relaxed, neurons = _with_neurons(graph, region, names, over)
+            found = optimised_lower(relaxed, matrix, effort)
     return CaseSlopes(neurons, dict(zip(keys, _rows(relaxed, found, names), strict=True)))
 
 
 def _with_neurons(
-    graph: Graph, region: Region, names: Mapping[int, str]
+    graph: Graph, region: Region, names: Mapping[int, str], over: Callable[[], bool]
 ) -> tuple[Relaxed, dict[str, list[NeuronBound]]]:
     """Alpha-CROWN's bounds, and the slopes of every row that it optimised for them."""
     neurons: dict[str, list[NeuronBound]] = {}
@@ -88,7 +92,7 @@ def _with_neurons(
         pairs = zip(some.index[:, 0].tolist(), some.sign[:, 0].tolist(), _rows(relaxed, found, names), strict=True)
         bounds += [NeuronBound(j, int(sign), slopes) for j, sign, slopes in pairs]
 
-    return alpha_crown(graph, region, INTERMEDIATE, record), neurons
+    return alpha_crown(graph, region, replace(INTERMEDIATE, over=over), record), neurons
 
 
 def _rows(relaxed: Relaxed, found: Optimum, names: Mapping[int, str]) -> list[Slopes]:

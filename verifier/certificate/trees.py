@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -57,12 +57,14 @@ class ProofTooLarge(Exception):
 class Trees:
     """The trees of the cases that have some; budget: how many bytes all their chunks may have, compressed.
 
-    halvings: how often a leaf may be halved, one after the other, where its proof does not hold.
+    halvings: how often a leaf may be halved, one after the other, where its proof does not hold. tick: called now and
+    then while the certificate is made; what it raises ends that.
     """
 
     cases: Mapping[int, Sequence[Tree]] = field(default_factory=dict)
     budget: int = 2**30
     halvings: int = 6
+    tick: Callable[[], object] = lambda: None
 
 
 def write_tree(

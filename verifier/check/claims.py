@@ -3,7 +3,7 @@
 import hashlib
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from itertools import groupby
@@ -53,9 +53,15 @@ class Report:
         return asdict(self)
 
 
-def check(files: Mapping[str, bytes], model: bytes | Network, specification: bytes | None = None) -> Report:
+def check(
+    files: Mapping[str, bytes],
+    model: bytes | Network,
+    specification: bytes | None = None,
+    tick: Callable[[], object] | None = None,
+) -> Report:
     """Proves a certificate's claims again. files: the bundle, by name; specification: the file it must be about.
 
+    tick: called now and then; what it raises ends the check.
     Raises: CertificateRejected(claim, reason) unless every claim is understood and proved.
     """
     start = time.perf_counter()
@@ -80,7 +86,9 @@ def check(files: Mapping[str, bytes], model: bytes | Network, specification: byt
         require(0 <= claim["case"] < len(cases), claim["id"], f"there is no case {claim['case']}")
         mine[claim["case"]].append(claim)
     with np.errstate(all="ignore"):
-        regions = (Bounds(network, *case.region(), content["semantics"]) for case in cases)
+        regions = [Bounds(network, *case.region(), content["semantics"]) for case in cases]
+        for bounds in regions if tick else ():
+            bounds.tick = tick
         each = zip(regions, cases, mine, strict=True)
         margins = tuple(_Case(bounds, case, tensors, files).margins(own) for bounds, case, own in each)
     versions = {"python": platform.python_version(), "numpy": np.__version__, "scipy": scipy.__version__}

@@ -66,6 +66,7 @@ def refined(passes: Passes, parts: Parts) -> dict[int, Box]:
 
 def _refined(passes: Passes, parts: Parts) -> dict[int, Box]:
     """Front to back: the ranges of the forms, then rows for the neurons that these leave open."""
+    passes.bounds.tick()
     steps, needed = passes.bounds.network.steps, set(passes.boxes)
     for i in range(max(needed), 0, -1):
         needed.update(steps[i].sources if i in needed else ())

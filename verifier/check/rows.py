@@ -80,6 +80,7 @@ class Bounds:
         self._slopes: Mapping[str, Array] = {}
         self._cache: dict[tuple[int, bool], Lines] = {}
         self._unit = unit(network.roundings)
+        self.tick: Callable[[], object] = _nothing  # called now and then: it may raise to stop
 
     def accept(self, index: int, box: Box) -> None:
         """Takes a proved box.   Raises: CertificateRejected if a later step was bounded already."""
@@ -175,6 +176,7 @@ class Bounds:
         free: how elementwise steps are passed, instead of by the region's lines; box [r, n]: where each row's inputs
         lie, instead of in the region's box.
         """
+        self.tick()
         coefficients = {index: rows}
         total, terms, largest = np.zeros(len(rows)), np.zeros(len(rows)), self.boxes[0].largest.sum()
         for i in filter(coefficients.__contains__, range(index, 0, -1)):
@@ -239,6 +241,10 @@ def rounded(box: Box, ball: Ball | None) -> tuple[Box, Ball | None]:
 def _dots(rows: Array, values: Array) -> Array:
     """Inner products with one vector or with one a row."""
     return np.asarray(rows @ values if values.ndim == 1 else np.einsum("rn,rn->r", rows, values))
+
+
+def _nothing() -> None:
+    """Goes on."""
 
 
 def _times(rows: Array, factor: Matrix) -> Array:
