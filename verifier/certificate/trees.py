@@ -242,13 +242,19 @@ class _Writer:
         node = np.append(tree.node, self.right[tree.node[mine]]).astype(np.int32)
         node[mine] = self.left[tree.node[mine]]
         self.first = np.append(self.first, self.first[mine])
-        again = {
-            name: np.concatenate([getattr(tree, name), getattr(tree, name)[mine]]) for name in ("clause", "weights")
-        }
         slopes = {name: np.concatenate([values, values[mine]]) for name, values in tree.slopes.items()}
         bounded = np.append(tree.bounded, np.ones(len(new), bool))
-        shape = {"step": step, "neuron": neuron, "threshold": threshold, "bounded": bounded}
-        self.tree = replace(tree, **shape, node=node, **again, slopes=slopes)
+        self.tree = replace(
+            tree,
+            step=step,
+            neuron=neuron,
+            threshold=threshold,
+            bounded=bounded,
+            node=node,
+            clause=np.concatenate([tree.clause, tree.clause[mine]]),
+            weights=np.concatenate([tree.weights, tree.weights[mine]]),
+            slopes=slopes,
+        )
 
     def chunk(self, nodes: Integers, step: NDArray[np.int32], width: int, some: Integers | None = None) -> Chunk:
         """The arrays of a piece, with all proofs of nodes that are not continued, or some of those."""

@@ -87,8 +87,8 @@ def check(
         mine[claim["case"]].append(claim)
     with np.errstate(all="ignore"):
         regions = [Bounds(network, *case.region(), content["semantics"]) for case in cases]
-        for bounds in regions if tick else ():
-            bounds.tick = tick
+        for bounds in regions:
+            bounds.tick = tick or bounds.tick
         each = zip(regions, cases, mine, strict=True)
         margins = tuple(_Case(bounds, case, tensors, files).margins(own) for bounds, case, own in each)
     versions = {"python": platform.python_version(), "numpy": np.__version__, "scipy": scipy.__version__}
