@@ -26,8 +26,8 @@ NODES, BYTES, LEVEL = 4096, 2**27, 1
 FLOOR = 2.0**-40
 """A proof must be above this share of the largest output, so that it holds on machines that round otherwise."""
 
-FEW = 16
-"""Inputs of some width up to which leaves are halved."""
+FEW, MOST = 16, 1024
+"""Inputs of some width up to which leaves are halved; a tree may grow by as many nodes as it has, and so many more."""
 
 Integers = NDArray[np.int64]
 Chunk = dict[str, NDArray[Any]]
@@ -63,7 +63,7 @@ class Trees:
 
     cases: Mapping[int, Sequence[Tree]] = field(default_factory=dict)
     budget: int = 2**30
-    halvings: int = 6
+    halvings: int = 24
     tick: Callable[[], object] = lambda: None
 
 
@@ -82,8 +82,13 @@ def write_tree(
     unproved: list[Integers] = []
     left = budget
     for nodes, step in writer.pieces():
-        chunk = writer.chunk(nodes, step, proved.width)
-        parts, failed = _proved(proved, writer, (nodes, step), chunk, floor)
+        for _ in range(1 + halvings):
+            chunk = writer.chunk(nodes, step, proved.width)
+            parts, failed = _proved(proved, writer, (nodes, step), chunk, floor)
+            inner = step[failed] >= INPUT
+            if not inner.any():
+                break
+            writer.lower(nodes[failed[inner]])
         if len(failed):
             left_over = writer.halved(nodes, step, failed, parts)
             unproved.append(nodes[left_over])
@@ -159,6 +164,7 @@ class _Writer:
         self.most = int(np.clip(BYTES // each, 16, NODES))
         self.left = np.arange(len(self.inner)) + 1
         self.right = self.left + np.append(self.size, 0)[self.left]
+        self.largest = MOST + 2 * len(self.inner)
         self.allowed, self.halvings = halvings, np.zeros(len(self.inner), np.int64)
         self.usual: NDArray[np.float64] | None = None
 
@@ -221,16 +227,16 @@ class _Writer:
         able = (step[failed] < INPUT) & (self.halvings[nodes[failed]] < self.allowed)
         able &= (lower[each, coordinate] < middle) & (middle < upper[each, coordinate])
         able &= (self.usual > 2.0**-999).sum() <= FEW
+        able &= len(self.inner) + 2 * np.cumsum(able) <= self.largest
         chosen = nodes[failed[able]]
         step[failed[able]] = CONTINUED
         self._divide(chosen, coordinate[able], middle[able])
         return failed[~able]
 
     def _divide(self, nodes: Integers, coordinate: Integers, middle: NDArray[np.float32]) -> None:
-        """Gives leaves two new leaves each, which have their proofs."""
+        """Gives leaves two new leaves each, which get their proofs."""
         tree, count, new = self.tree, len(self.inner), np.repeat(nodes, 2)
-        self.left = np.append(self.left, new)
-        self.right = np.append(self.right, new)
+        self.left, self.right = np.append(self.left, new), np.append(self.right, new)
         self.left[nodes], self.right[nodes] = np.arange(count, count + len(new)).reshape(-1, 2).T
         step, neuron = (np.append(a, np.zeros(len(new), a.dtype)) for a in (tree.step, tree.neuron))
         threshold = np.append(tree.threshold, np.zeros(len(new), np.float32))
@@ -238,22 +244,31 @@ class _Writer:
         self.inner, self.depth = step >= INPUT, np.append(self.depth, self.depth[new])
         self.size, self.halvings = np.append(self.size, new * 0 + 1), np.append(self.halvings, self.halvings[new] + 1)
         self.size[nodes] = 3
-        mine = np.flatnonzero(np.isin(tree.node, nodes))
-        node = np.append(tree.node, self.right[tree.node[mine]]).astype(np.int32)
-        node[mine] = self.left[tree.node[mine]]
-        self.first = np.append(self.first, self.first[mine])
-        slopes = {name: np.concatenate([values, values[mine]]) for name, values in tree.slopes.items()}
         bounded = np.append(tree.bounded, np.ones(len(new), bool))
+        self.tree = replace(tree, step=step, neuron=neuron, threshold=threshold, bounded=bounded)
+        self.lower(nodes)
+
+    def lower(self, nodes: Integers) -> None:
+        """Gives the proofs at inner nodes to both their children; a split of a neuron gets the multiplier 0."""
+        tree = self.tree
+        mine = np.flatnonzero(np.isin(tree.node, nodes))
+        above = tree.node[mine]
+        node = np.append(tree.node, self.right[above]).astype(np.int32)
+        node[mine] = self.left[above]
+        more, first, end = [tree.betas], self.first[mine], len(tree.betas)
+        for place, (start, old, new) in enumerate(zip(first, self.depth[above], self.depth[node[mine]], strict=True)):
+            if new > old:
+                more += [tree.betas[start : start + old], np.zeros(new - old, np.float32)]
+                first[place], end = end, end + new
+        self.first[mine] = first
+        self.first = np.append(self.first, first)
         self.tree = replace(
             tree,
-            step=step,
-            neuron=neuron,
-            threshold=threshold,
-            bounded=bounded,
             node=node,
-            clause=np.concatenate([tree.clause, tree.clause[mine]]),
+            clause=np.append(tree.clause, tree.clause[mine]),
             weights=np.concatenate([tree.weights, tree.weights[mine]]),
-            slopes=slopes,
+            betas=np.concatenate(more),
+            slopes={name: np.concatenate([values, values[mine]]) for name, values in tree.slopes.items()},
         )
 
     def chunk(self, nodes: Integers, step: NDArray[np.int32], width: int, some: Integers | None = None) -> Chunk:

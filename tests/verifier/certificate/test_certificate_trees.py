@@ -198,7 +198,7 @@ def test_parts_without_inputs_need_no_clause() -> None:
     assert check(emit(network, specification, "branch-and-bound", {}, trees=Trees({0: [tree]})), network).margin > 900
     wrong = replace(tree, clause=np.array([0, EMPTY, 1, EMPTY], np.int32))
     with pytest.raises(LeavesUnproved) as refusal:
-        emit(network, specification, "branch-and-bound", {}, trees=Trees({0: [wrong]}))
+        emit(network, specification, "branch-and-bound", {}, trees=Trees({0: [wrong]}, halvings=0))
     assert refusal.value.nodes.tolist() == [0]
 
 
