@@ -12,7 +12,7 @@ import torch
 from provenn.solvers.base import Budget, Outcome
 from provenn.solvers.branch_and_bound.proof import CaseProof
 from provenn.verifier.certificate.emit import NotProved, emit
-from provenn.verifier.certificate.slopes import CaseSlopes, NeuronBound, optimised_slopes, relu_names
+from provenn.verifier.certificate.slopes import CaseSlopes, NeuronBound, function_names, optimised_slopes, relu_names
 from provenn.verifier.certificate.trees import ProofTooLarge, Trees
 from provenn.verifier.check import CertificateRejected, Network, Report, check
 from provenn.verifier.check.rows import Semantics
@@ -99,7 +99,13 @@ def certificate(claimed: Claimed, method: str, budget: Budget) -> dict[str, byte
         if any(proof is not None and not proof.complete for proof in found):
             raise ProofTooLarge(trees.budget)
         slopes = [CaseSlopes() if proof is None else _slopes(proof, names) for proof in found]
-        trees = replace(trees, cases={i: proof.trees(names) for i, proof in enumerate(found) if proof is not None})
+        functions = function_names(graph, network)
+        try:
+            own = {i: proof.trees(functions, names) for i, proof in enumerate(found) if proof is not None}
+        except KeyError as unnamed:
+            what = f"values that node {unnamed} of the graph reads are split, and the checker has no step for it"
+            raise CertificateRejected("tree", what) from unnamed
+        trees = replace(trees, cases=own)
     return emit(network, claimed.specification, method, made_by, slopes, claimed.semantics, trees)
 
 

@@ -20,6 +20,7 @@ from provenn.verifier.bounds.beta import LEVELS, Arguments, Cuts, Found, beta_cr
 from provenn.verifier.bounds.slopes import ITERATIONS
 from provenn.verifier.graph import Graph
 from provenn.verifier.interval import Interval
+from provenn.verifier.ops.base import Elementwise
 
 ROUNDS = 10
 """Iterations of a part's own multipliers and slopes, which begin with those of the part it came from."""
@@ -53,6 +54,9 @@ class NeuronSplit:
         size = sum(torch.Size(node.shape).numel() for node in graph.nodes)
         self.batch = max(2, min(256, ELEMENTS // size))
         self.least = float("inf")
+        # Where a split does not make an op linear, its lines must be found anew: none are worth looking at before.
+        functions = [node.op for node in graph.nodes if node.op is not None and not node.op.affine]
+        self.ahead = all(isinstance(op, Elementwise) and op.kink is not None for op in functions)
 
     def start(self, over: Over) -> Expanded:
         """One part a clause, the whole region, its own slopes optimised; proved ones are recorded."""
@@ -131,7 +135,7 @@ class NeuronSplit:
             return None, stuck
         domains, found = domains.select(able), _selected(found, able)
         top_values, index, place = top.values[able], top.indices[able], place[able]
-        if index.shape[1] > 1 and not over():
+        if index.shape[1] > 1 and self.ahead and not over():
             gain = self._ahead(domains, found, index, place.gather(1, index)).masked_fill(top_values < 0, -torch.inf)
             index = index.gather(1, gain.argmax(1, keepdim=True))
         chosen = {"at": index[:, 0], "place": place.gather(1, index[:, :1])[:, 0]}

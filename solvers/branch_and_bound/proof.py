@@ -33,8 +33,8 @@ class CaseProof:
         """Whether everything was kept."""
         return self.record.complete
 
-    def trees(self, steps: Mapping[int, str]) -> list[Tree]:
-        """By the checker's names: node of the graph -> its elementwise step.   Raises: KeyError for one without."""
+    def trees(self, steps: Mapping[int, str], relus: Mapping[int, str]) -> list[Tree]:
+        """By the checker's names: node of the graph -> its elementwise step, and of ReLUs.   Raises: KeyError without."""
         readers = {i: steps[n] for n in steps for i in self.graph.nodes[n].inputs}
-        relus = {i: (steps[i], columns) for i, columns in self.open.items() if i in steps}
-        return [replace(self.record.tree(root, readers, relus), asked=asked) for root, asked in self.roots]
+        own = {i: (relus[i], columns) for i, columns in self.open.items() if i in relus}
+        return [replace(self.record.tree(root, readers, own), asked=asked) for root, asked in self.roots]

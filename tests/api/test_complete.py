@@ -7,8 +7,10 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from cli_kit import two_layers
+from onnx import TensorProto, helper, numpy_helper
 
 from provenn.api import proofs
 from provenn.api.certification import ItemResult, Options, certify, load_model
@@ -69,6 +71,25 @@ def test_what_is_false_by_little_is_falsified_by_a_replayed_input(split: str) ->
 def test_float32_executions_of_a_branched_proof_are_certified_too(split: str) -> None:
     item = answered(FOLD, asked("2.01"), method="branch-and-bound", semantics="float32")
     assert (item.verdict, item.assurance) == ("verified", "deployed"), item.reason
+
+
+@pytest.mark.parametrize("function", ["Tanh", "Sigmoid", "LeakyRelu"])
+def test_other_functions_are_split_and_proved(function: str, split: str) -> None:
+    """y = f(a) - f(a + b) + f(b): odd or not, an interval around each f is far too wide."""
+    weights = {"w": [[1, 1, 0], [0, 1, 1]], "v": [[1], [-1], [1]]}
+    constants = [numpy_helper.from_array(np.array(values, np.float32), name) for name, values in weights.items()]
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["z"]),
+        helper.make_node(function, ["z"], ["a"]),
+        helper.make_node("MatMul", ["a", "v"], ["y"]),
+    ]
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, k]) for n, k in (("x", 2), ("y", 1))]
+    graph = helper.make_graph(nodes, "net", ends[:1], ends[1:], constants)
+    network = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    corners = np.random.default_rng(0).uniform(-1, 1, (4000, 2)).astype(np.float32)
+    largest = float(load_model(network.SerializeToString()).executor.run(corners.reshape(-1, 2)).max())
+    item = answered(network.SerializeToString(), asked(f"{largest + 0.05:.4f}"), method="branch-and-bound")
+    assert (item.verdict, item.assurance) == ("verified", "checked"), item.reason
 
 
 def test_a_proof_beyond_its_budget_leaves_a_verdict_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from provenn.verifier.bounds.slopes import INTERMEDIATE, Effort, Optimum, alpha_
 from provenn.verifier.check.functions import RELU
 from provenn.verifier.check.network import Elementwise, Network
 from provenn.verifier.graph import Graph
+from provenn.verifier.ops.base import Elementwise as Function
 from provenn.verifier.ops.relu import Relu
 from provenn.verifier.region import Region
 from provenn.verifier.spec import Case
@@ -53,6 +54,15 @@ def relu_names(graph: Graph, network: Network) -> dict[int, str]:
     steps = [(s.name, s.length) for s in network.steps if isinstance(s, Elementwise) and s.function is RELU]
     same = [size for _, size in nodes] == [length for _, length in steps]
     return {i: name for (i, _), (name, _) in zip(nodes, steps, strict=True)} if same else {}
+
+
+def function_names(graph: Graph, network: Network) -> dict[int, str]:
+    """The checker's name of every elementwise node of the graph, of ReLUs alone where the readings differ in others."""
+    nodes = [(i, torch.Size(n.shape).numel()) for i, n in enumerate(graph.nodes) if isinstance(n.op, Function)]
+    steps = [(s.name, s.length) for s in network.steps if isinstance(s, Elementwise)]
+    if [size for _, size in nodes] != [length for _, length in steps]:
+        return relu_names(graph, network)
+    return {i: name for (i, _), (name, _) in zip(nodes, steps, strict=True)}
 
 
 def optimised_slopes(

@@ -194,7 +194,7 @@ def test_an_interrupted_search_goes_on_from_its_file_to_the_same_end(split: str,
     assert list(tmp_path.iterdir()) == [], "the file of a decided search is removed"
     first, second = resumed.outcomes[0].proof, fresh.outcomes[0].proof
     assert isinstance(first, CaseProof) and isinstance(second, CaseProof)
-    for a, b in zip(first.trees(NAMES), second.trees(NAMES), strict=True):
+    for a, b in zip(first.trees(NAMES, NAMES), second.trees(NAMES, NAMES), strict=True):
         assert all(np.array_equal(getattr(a, n), getattr(b, n)) for n in ("step", "neuron", "threshold", "betas"))
         assert sorted(zip(a.node, a.clause, strict=True)) == sorted(zip(b.node, b.clause, strict=True))
 
