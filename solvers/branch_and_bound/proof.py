@@ -34,7 +34,7 @@ class CaseProof:
         return self.record.complete
 
     def trees(self, steps: Mapping[int, str], relus: Mapping[int, str]) -> list[Tree]:
-        """By the checker's names: node of the graph -> its elementwise step, and of ReLUs.   Raises: KeyError without."""
+        """By the checker's names: node of the graph -> its elementwise step; relus: of ReLUs.   Raises: KeyError."""
         readers = {i: steps[n] for n in steps for i in self.graph.nodes[n].inputs}
         own = {i: (relus[i], columns) for i, columns in self.open.items() if i in relus}
         return [replace(self.record.tree(root, readers, own), asked=asked) for root, asked in self.roots]
