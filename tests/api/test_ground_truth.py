@@ -13,7 +13,7 @@ from provenn.api.certification import LoadedModel, Options, certify, load_model
 from provenn.verifier.check import check
 from provenn.verifier.spec_reader import read_specification
 
-FAMILIES = {"acasxu": 12, "mnist_fc": 6, "rl_benchmarks": 16}
+FAMILIES = {"acasxu": 16, "mnist_fc": 7, "rl_benchmarks": 16}
 """Folder -> every how many instances one is taken."""
 OPPOSITE = {"verified": "sat", "falsified": "unsat"}
 
@@ -34,7 +34,7 @@ def test_verdicts_agree_with_the_known_ones(shared: Path, family: str) -> None:
         key = f"{family}/{Path(network).stem}/{Path(text).stem}"
         model = loaded(folder / f"{network}.gz")
         specification = read_specification((folder / f"{text}.gz").read_bytes())
-        (item,) = certify(model, [specification], Options(seconds=8))
+        (item,) = certify(model, [specification], Options(seconds=4))
         truth = known.get(key, {}).get("verdict")
         assert truth != OPPOSITE.get(item.verdict, "nothing"), f"{key}: {item.verdict}, known to be {truth}"
         if item.verdict == "verified":
