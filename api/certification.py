@@ -241,7 +241,7 @@ def _confirmed(
         confirmed = _computed(problem, item, budget, why)
     else:
         claimed = Claimed(model.graph, model.network, specification, outcomes, options.semantics)
-        confirmed = _checked(claimed, item, options, budget)
+        confirmed = _checked(claimed, item, problem, options, budget)
     return replace(confirmed, seconds=item.seconds + time.monotonic() - start)
 
 
@@ -256,8 +256,11 @@ def _why_not(model: LoadedModel, specification: Specification, item: ItemResult,
     return None if BACKENDS[item.method].certificate else f"method {item.method} makes no certificates"
 
 
-def _checked(claimed: Claimed, item: ItemResult, options: Options, budget: Budget) -> ItemResult:
-    """The item with its certificate; where `auto` chose a method whose proof fails, with that of a stronger one."""
+def _checked(claimed: Claimed, item: ItemResult, problem: Problem, options: Options, budget: Budget) -> ItemResult:
+    """The item with its certificate; where `auto` chose a method whose proof fails, with that of a stronger one.
+
+    Branch and bound that rigor does not confirm is searched again in float64, in the time that is left.
+    """
     methods: Sequence[str] = [BACKENDS[item.method].certificate or ""]
     if options.method == "auto" and methods[0] in PROOFS:
         methods = PROOFS[PROOFS.index(methods[0]) :]
@@ -271,10 +274,11 @@ def _checked(claimed: Claimed, item: ItemResult, options: Options, budget: Budge
         reason = reason or f"bounded in floating point, but not proved: {list(found.values())[-1]}"
     except (ProofTooLarge, OutOfTime) as limit:
         reason = str(limit)
+    if budget.left <= 0:
+        return replace(item, verdict=str(Verdict.TIMEOUT), reason=reason)
     if item.method == BRANCHED and options.semantics == "real":
-        return replace(item, assurance="computed", reason=f"floating point only: {reason}")
-    late = budget.left <= 0
-    return replace(item, verdict=str(Verdict.TIMEOUT if late else Verdict.UNKNOWN), reason=reason)
+        return _computed(problem, item, budget, reason)
+    return replace(item, verdict=str(Verdict.UNKNOWN), reason=reason)
 
 
 def _computed(problem: Problem, item: ItemResult, budget: Budget, why: str | None) -> ItemResult:

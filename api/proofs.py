@@ -98,13 +98,18 @@ def certificate(claimed: Claimed, method: str, budget: Budget) -> dict[str, byte
         found = [o.proof if isinstance(o.proof, CaseProof) else None for o in claimed.outcomes]
         if any(proof is not None and not proof.complete for proof in found):
             raise ProofTooLarge(trees.budget)
-        slopes = [CaseSlopes() if proof is None else _slopes(proof, names) for proof in found]
+        slopes = [
+            optimised_slopes(graph, case, names, lambda: budget.left <= 0) if proof is None else _slopes(proof, names)
+            for proof, case in zip(found, claimed.specification.cases, strict=True)
+        ]
         functions = function_names(graph, network)
         try:
             own = {i: proof.trees(functions, names) for i, proof in enumerate(found) if proof is not None}
         except KeyError as unnamed:
             what = f"values that node {unnamed} of the graph reads are split, and the checker has no step for it"
             raise CertificateRejected("tree", what) from unnamed
+        except ValueError as unfit:
+            raise CertificateRejected("tree", str(unfit)) from unfit
         trees = replace(trees, cases=own)
     return emit(network, claimed.specification, method, made_by, slopes, claimed.semantics, trees)
 

@@ -51,7 +51,7 @@ def losses(relaxed: Cut, seen: Mapping[int, Tensor], slopes: Mapping[int, Tensor
             some = slice(arguments.first[source], arguments.first[source] + lost[0].numel())
             score[:, some] = torch.maximum(score[:, some], lost.masked_fill(~able, -1.0).flatten(1))
             place[:, some] = at.flatten(1)
-    return score, place
+    return score.nan_to_num(nan=-1.0), place
 
 
 def _lost(op: Op, box: Interval, rows: tuple[Tensor, Tensor | None], at: Tensor, slopes: Tensor | None) -> Tensor:

@@ -53,12 +53,19 @@ class Clauses:
         box = region.box
         margins, coefficients, weights = [], [], []
         for rows in self.rows:
+            if not len(rows):  # nothing excludes it
+                margins.append(lower.new_full(lower.shape[1:], -torch.inf))
+                coefficients.append(forms.new_zeros(forms.shape[1:]))
+                weights.append(lower.new_zeros((0, lower.shape[1])))
+                continue
             value = lower[rows] + self.bound[rows].unsqueeze(1)
             w = _weights(forms[rows], value, box, ROUNDS if region.is_box else 0)
             one = torch.einsum("rb,rbn->bn", w, forms[rows])
             middle = (w * (value + _reach(forms[rows], box))).sum(0)
             least = middle - _reach(one, box) if region.is_box else value.amax(0)
-            margins.append(torch.maximum(least, value.amax(0)) - SLACK * (middle.abs() + _reach(one, box)))
+            size = (w * (lower[rows].abs() + self.bound[rows].abs().unsqueeze(1) + 2 * _reach(forms[rows], box))).sum(0)
+            sure = torch.maximum(least, value.amax(0)) - SLACK * size
+            margins.append(sure.nan_to_num(nan=-torch.inf, posinf=-torch.inf, neginf=-torch.inf))
             coefficients.append(one)
             weights.append(w)
         return torch.stack(margins), torch.stack(coefficients), weights

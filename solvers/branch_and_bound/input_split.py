@@ -10,7 +10,7 @@ from torch import Tensor
 from provenn.solvers.branch_and_bound.clauses import Clauses
 from provenn.solvers.branch_and_bound.proof import CaseProof
 from provenn.solvers.branch_and_bound.queue import Domains
-from provenn.solvers.branch_and_bound.record import Proved, Record, Splits
+from provenn.solvers.branch_and_bound.record import WHOLE, Proved, Record, Splits
 from provenn.solvers.branch_and_bound.space import Expanded, Over
 from provenn.solvers.packing import Packed
 from provenn.verifier.bounds.backward import Relaxed, crown, crown_ibp
@@ -62,7 +62,7 @@ class InputSplit:
         self.record.bound(ids)
         margins, forms, slopes = self._judged(relaxed, domains)
         worst = margins.amin(0)
-        open_ = torch.nonzero(worst <= 0)[:, 0]
+        open_ = torch.nonzero(~(worst > 0))[:, 0]
         closed = float(domains["share"].sum() - domains["share"][open_].sum())
         if not len(open_):
             return Expanded(None, region.box.lower[:0], Interval(region.box.lower[:0], region.box.upper[:0]), closed)
@@ -76,6 +76,11 @@ class InputSplit:
         both = float(children["share"].sum()) if children is not None else 0.0
         share = closed + float(left["share"].sum()) - both
         return Expanded(children, corner, Interval(lower, upper), share, stuck)
+
+    def decided(self, closed: float) -> bool:
+        """Whether in every leaf every clause is proved."""
+        every = range(len(self.clauses.rows))
+        return self.record.covered({0: every}) if self.record.complete else closed > 1 - WHOLE
 
     def proof(self) -> CaseProof:
         """One tree, with no slopes of its own: the checker chooses them."""
@@ -172,7 +177,7 @@ class InputSplit:
         self.record.split(Splits(parent, left, right, 0 * at, at, middle))
         ids = ids.to(margins.device)
         self._prove(ids, margins, [w[:, places] for w in weights])
-        open_ = torch.nonzero(margins.amin(0) <= 0)[:, 0]
+        open_ = torch.nonzero(~(margins.amin(0) > 0))[:, 0]
         if not len(open_):
             return None
         source, proved = open_ % count, halves["proved"] | (margins > 0).T

@@ -11,7 +11,7 @@ from provenn.solvers.branch_and_bound.branching import losses
 from provenn.solvers.branch_and_bound.clauses import SLACK, Clauses
 from provenn.solvers.branch_and_bound.proof import CaseProof
 from provenn.solvers.branch_and_bound.queue import Domains
-from provenn.solvers.branch_and_bound.record import Proved, Record, Splits
+from provenn.solvers.branch_and_bound.record import WHOLE, Proved, Record, Splits
 from provenn.solvers.branch_and_bound.rooted import Root, in_bytes
 from provenn.solvers.branch_and_bound.space import Expanded, Over
 from provenn.solvers.packing import Packed
@@ -92,6 +92,11 @@ class NeuronSplit:
         children = Domains({n: v for n, v in both.items() if not n.startswith("slope")})
         return self._bounded(children, slopes, ROUNDS, over)
 
+    def decided(self, closed: float) -> bool:
+        """Whether in every leaf of every clause's tree the clause is proved."""
+        roots = {k: [k] for k in range(len(self.clauses.rows))}
+        return self.record.covered(roots) if self.record.complete else closed > 1 - WHOLE
+
     def proof(self) -> CaseProof:
         """One tree a clause, whose first part has its number, and the slopes of the whole region's bounds."""
         roots = [(k, (k,)) for k in range(len(self.clauses.rows))]
@@ -128,8 +133,8 @@ class NeuronSplit:
         cuts = Cuts(domains["index"], domains["sign"], domains["threshold"])
         score, place = losses(cut(self.root.relaxed, self.arguments, cuts), found.seen, found.slopes)
         top = score.topk(min(CANDIDATES, score.shape[1]), 1)
-        able = torch.nonzero(top.values[:, 0] >= 0)[:, 0]
-        last = torch.nonzero(top.values[:, 0] < 0)[:, 0]
+        splits = top.values[:, 0] >= 0
+        able, last = torch.nonzero(splits)[:, 0], torch.nonzero(~splits)[:, 0]
         stuck = self._settled(domains.select(last), _selected(found, last), over) if len(last) else 0
         if not len(able):
             return None, stuck

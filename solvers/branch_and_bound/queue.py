@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -65,7 +66,7 @@ class Queue:
     """The smallest margin first; ties in the order of arrival. Rows live in tensors that grow by doubling.
 
     memory: MiB of rows beyond which the half with the largest margins moves to a file; it comes back when all else is
-    decided. Time: O(log n) a row; memory: `memory` MiB, twice that while it grows.   Raises: OSError (a full disk).
+    decided. Time: O(log n) a row; memory: `memory` MiB, twice that while it grows.
     """
 
     def __init__(self, memory: float = MEMORY) -> None:
@@ -94,8 +95,8 @@ class Queue:
         first = [self._heap[0][0]] if self._heap else []
         return min([*first, *(margin for margin, _, _ in self._spilled)], default=np.inf)
 
-    def push(self, domains: Domains) -> None:
-        """Adds rows."""
+    def push(self, domains: Domains, spill: bool = True) -> None:
+        """Adds rows; where they are too many for memory and spill, some go to disk, if that has room."""
         if not len(domains):
             return
         slots = self._slots(domains)
@@ -105,15 +106,19 @@ class Queue:
         for slot, margin in zip(slots, domains["margin"].tolist(), strict=True):
             heapq.heappush(self._heap, (margin, self._arrived, slot))
             self._arrived += 1
-        if len(self._heap) > 1 and len(self._heap) * self._bytes_a_row() > self._limit:
-            self._spill()
+        if spill and len(self._heap) > 1 and len(self._heap) * self._bytes_a_row() > self._limit:
+            with suppress(OSError):  # a full disk: they stay in memory
+                self._spill()
 
     def pop(self, count: int) -> Domains:
         """Takes the `count` rows with the smallest margins, fewer if there are not so many; at least one must be."""
         if not self._heap:
             self._load()
-        slots = [heapq.heappop(self._heap)[2] for _ in range(min(count, len(self._heap)))]
-        return self._taken(slots)
+        first = heapq.nsmallest(count, self._heap)
+        rows = self._rows_at([slot for _, _, slot in first])
+        for _ in first:
+            self._free.append(heapq.heappop(self._heap)[2])
+        return rows
 
     def everything(self) -> Domains | None:
         """All rows, which stay in the queue; None if there are none."""
@@ -130,9 +135,8 @@ class Queue:
     def _bytes_a_row(self) -> int:
         return sum(values[0].numel() * values.itemsize for values in self._rows.values())
 
-    def _taken(self, slots: list[int]) -> Domains:
+    def _rows_at(self, slots: list[int]) -> Domains:
         where = torch.tensor(slots, device=self._device())
-        self._free += slots
         return Domains({name: values[where] for name, values in self._rows.items()})
 
     def _slots(self, domains: Domains) -> list[int]:
@@ -156,17 +160,18 @@ class Queue:
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory(prefix="provenn-queue-")
         path = Path(self._folder.name) / f"{self._arrived}.npz"
-        _write(path, self._taken([slot for _, _, slot in tail]))
+        _write(path, self._rows_at([slot for _, _, slot in tail]))
         self._heap = kept
+        self._free += [slot for _, _, slot in tail]
         self._spilled.append((tail[0][0], len(tail), path))
 
     def _load(self) -> None:
         """The file with the smallest margin comes back."""
         best = min(range(len(self._spilled)), key=lambda i: self._spilled[i][0])
-        path = self._spilled.pop(best)[2]
-        back = _read(path, self._device())
+        path = self._spilled[best][2]
+        self.push(_read(path, self._device()), spill=False)
+        self._spilled.pop(best)
         path.unlink()
-        self.push(back)
 
 
 def _write(path: Path, domains: Domains) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,9 @@ from provenn.verifier.certificate.tree import INPUT, LEAF, Tree
 
 MEMORY = 512.0
 """MiB of proofs that are kept, by default; beyond them the search goes on without a proof."""
+
+WHOLE = 2.0**-10
+"""Roundings of a share that has been added up."""
 
 Int = NDArray[np.int64]
 
@@ -115,6 +118,22 @@ class Record:
         for ids in self._bounded:
             bounded[place[ids][place[ids] >= 0]] = True
         return Tree(steps, step, neuron, threshold, bounded, **self._proved(place, depth, relus))
+
+    def covered(self, roots: Mapping[int, Iterable[int]]) -> bool:
+        """Whether below every root every leaf, or a part above it, has a proof of each of the root's clauses."""
+        left, right, _ = ({}, {}, {}) if not self._splits else self._children()
+        proved: dict[int, set[int]] = {}
+        for block in self._proofs:
+            for part in block.id.tolist():
+                proved.setdefault(part, set()).add(block.clause)
+        waiting = [(root, frozenset(clauses)) for root, clauses in roots.items()]
+        while waiting:
+            part, asked = waiting.pop()
+            asked = asked - proved.get(part, set())
+            if asked and part not in left:
+                return False
+            waiting += [(left[part], asked), (right[part], asked)] if asked else []
+        return True
 
     def _preorder(self, root: int) -> tuple[Int, list[int], Int]:
         """Place in preorder by id (-1: elsewhere), ids in preorder, and neuron splits above each place."""

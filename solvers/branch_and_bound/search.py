@@ -103,11 +103,15 @@ class _Search:
     budget: Budget
     state: Path | None
     tally: Tally = field(default_factory=Tally)
+    whole: bool = True
 
     def run(self, progress: Progress, place: tuple[int, int]) -> tuple[Outcome, Tally]:
         """The outcome, and what was done for it."""
         start = time.monotonic()
         packed = pack(self.graph, [self.case], self.problem.device, self.problem.dtype)
+        if not (packed.matrix.isfinite().all() and packed.bound.isfinite().all()):
+            reason = f"the specification has numbers beyond the range of {self.problem.dtype}"
+            return Outcome(Verdict.UNKNOWN, -float("inf"), self.backend.name, reason=reason), self.tally
         try:
             with torch.no_grad():
                 outcome = self._decided(packed, lambda: progress(*place, self._line()))
@@ -170,21 +174,24 @@ class _Search:
                 self._save(way, space, queue, found)
         if found is not None:
             return Outcome(Verdict.FALSIFIED, -float("inf"), name, witness=found.witness, output=found.output)
-        if not left and not tally.stuck:
+        if not left and not tally.stuck and space.decided(tally.closed):
             return Outcome(Verdict.VERIFIED, space.least, name, proof=space.proof())
         return Outcome(Verdict.TIMEOUT if self._over() else Verdict.UNKNOWN, bound, name)
 
     def _step(self, space: Space, queue: Queue, packed: Packed) -> Replayed | None:
         """Expands the worst parts; if that is interrupted, they are open as before."""
-        parts, mark, new = queue.pop(space.batch), space.record.mark(), None
+        parts, mark, whole = queue.pop(space.batch), space.record.mark(), False
+        self.whole = False
         try:
-            new = space.expand(parts, self._over)
+            found = self._taken(space.expand(parts, self._over), queue, packed)
+            whole = True
         finally:
-            if new is None:
+            if not whole:
                 space.record.back_to(mark)
                 queue.push(parts)
+            self.whole = True
         self.tally.domains += len(parts)
-        return self._taken(new, queue, packed)
+        return found
 
     def _begun(self, space: Space, queue: Queue, packed: Packed, saved: State | None) -> Replayed | None:
         """The whole region, or what was open when the search was saved."""
@@ -204,7 +211,7 @@ class _Search:
 
     def _save(self, way: str, space: Space, queue: Queue, found: Replayed | None) -> None:
         """Puts an undecided search into its file, and removes that of a decided one.   Raises: OSError."""
-        if self.state is None:
+        if self.state is None or not self.whole:
             return
         parts = queue.everything()
         if found is not None or parts is None:
@@ -216,10 +223,15 @@ class _Search:
 
     def _taken(self, new: Expanded, queue: Queue, packed: Packed) -> Replayed | None:
         """Queues what is open; an unsafe point that the executor confirms."""
-        self.tally.closed += new.closed
-        self.tally.stuck += new.stuck
+        found = self._attacked(new, packed)
         if new.domains is not None:
             queue.push(new.domains)
+        self.tally.closed += new.closed
+        self.tally.stuck += new.stuck
+        return found
+
+    def _attacked(self, new: Expanded, packed: Packed) -> Replayed | None:
+        """An unsafe point near those that the parts' bounds point at."""
         if not len(new.points) or self.problem.executor is None:
             return None
         goal = Goal.of(self.graph, packed, Room.of([self.case], packed.region))

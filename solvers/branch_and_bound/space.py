@@ -49,6 +49,10 @@ class Space(Protocol):
         """Those parts, split or decided. Parts that the end of the time interrupts come back open."""
         ...
 
+    def decided(self, closed: float) -> bool:
+        """Whether every part is proved, as the record knows; `closed`: the share that was, in case it was not kept."""
+        ...
+
     def proof(self) -> CaseProof:
         """What was recorded."""
         ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +59,7 @@ class State:
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in stored.files}
-        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        except (ValueError, OSError, EOFError, NotImplementedError, zlib.error, zipfile.BadZipFile) as error:
             raise _refused(path, f"holds no state of a search: {error}") from error
         if not {"about", "key", "way"} <= arrays.keys() or arrays["about"][0] != VERSION:
             raise _refused(path, "holds no state of a search, or that of another version")
@@ -79,9 +80,10 @@ def key_of(graph: Graph, case: Case, dtype: torch.dtype) -> str:
     """A digest of the network, the case and the kind of numbers."""
     digest = hashlib.sha256(repr((case, str(dtype), [(n.name, n.inputs, n.shape) for n in graph.nodes])).encode())
     for node in graph.nodes:
-        for value in vars(node.op).values() if node.op is not None else ():
+        digest.update(f"{type(node.op).__module__}.{type(node.op).__qualname__}".encode())
+        for name, value in vars(node.op).items() if node.op is not None else ():
             if isinstance(value, torch.Tensor):
-                digest.update(value.cpu().numpy().tobytes())
+                digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode() + value.cpu().numpy().tobytes())
             else:
-                digest.update(repr(value).encode())
+                digest.update(f"{name} {value!r}".encode())
     return digest.hexdigest()

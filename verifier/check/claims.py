@@ -77,7 +77,8 @@ def check(
     chunks = [name for claim in claims for name, _ in claim.get("chunks", ())]
     every = [MANIFEST, stated["file"], content["payload"]["file"], *chunks]
     require(files.keys() == set(every) and len(set(every)) == len(every), "bundle", "it holds other files")
-    used = {claim.get(key) for claim in claims for key in ("lower", "upper", "rows")} - {None, ""}
+    used = {claim.get(key) for claim in claims for key in ("lower", "upper")} | {c.get("rows") or None for c in claims}
+    used -= {None}
     used |= {name for claim in claims for key in ("slopes", "own") for name in claim.get(key, {}).values()}
     require(used == tensors.keys(), "payload", "its entries are not those that the claims name")
     cases = read_cases(text, stated["form"], network)
@@ -211,6 +212,7 @@ class _Case:
         require(index >= 0 and fits, claim["id"], f"{node} is not to be bounded, or not by such numbers")
         require((lower <= upper).all(), claim["id"], f"{node}: a lower bound lies above the upper bound")
         box = self.bounds.box(index)
+        require(claim["rows"] or not claim["own"], claim["id"], "slopes of rows that are not there")
         if claim["rows"]:
             own = {step: self.tensors[name] for step, name in claim["own"].items()}
             box = cut_by_rows(self.bounds, index, self.tensors[claim["rows"]], own)

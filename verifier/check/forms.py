@@ -5,8 +5,9 @@ value v of every step has c [n], G [g, n], e [n] (and a last axis: the parts) su
     |v - (c + s G)| <= e.                                                                                            (9)
 Affine: c' = W c + b and G' = W G; with |s| <= S and q = |c| + S |G| both err by at most gamma (|W| q + |b|), and
 e' = |W| e + that. An active ReLU keeps its form, an inactive one has the form 0; a symbol's own form is exact.
-Rows c + s G are pulled back through one step's symbols after the other, the last first, by (8): nu y >= a z + s_min,
-where z has a form in the symbols before. Rounding as in (4), a symbol z adding |a| (|c| + S |G| + e + |z|) + |nu| |y|.
+An underflow in G costs UNDERFLOW |s| besides. Rows c + s G are pulled back through one step's symbols after the other,
+the last first, by (8): nu y >= a z + s_min, where z has a form in the symbols before. Rounding as in (4), a symbol z
+adding |a| (|c| + S |G| + e + |z|) + |nu| |y|.
 Float32 executions: e grows by delta of every step that keeps a form, and delta of (1a) for symbols.
 """
 
@@ -104,6 +105,11 @@ class Forms:
         self.forms = {0: Form(zero, np.eye(len(zero))[..., None] + zero[:1], zero)}
         self._unit = unit(region.network.roundings + 4 * len(zero))
 
+    @property
+    def _lost(self) -> Array:
+        """Underflow: a coefficient that is too small by up to n 2^-1074 multiplies a symbol."""
+        return up(UNDERFLOW * (1 + self.symbols.largest.sum(axis=0)))
+
     def add(self, index: int, box: Box | None) -> None:
         """The form of a step; of a function, over the interval [n, p] of its argument."""
         step, extra = self.region.network.steps[index], self.region.penalty(index)
@@ -125,7 +131,7 @@ class Forms:
         (c, G, e), W = form, step.matrix
         q = np.abs(c) + _sums(self.symbols.largest, np.abs(G))
         error = step.magnitude @ (e + self._unit * (q + e) + 2.0**-1000)
-        error = up((error + self._unit * step.bias_size[:, None] + delta) * (1 + 2 * self._unit) + UNDERFLOW)
+        error = up((error + self._unit * step.bias_size[:, None] + delta) * (1 + 2 * self._unit) + self._lost)
         pulled = np.stack([W @ row for row in G]) if scipy.sparse.issparse(W) else np.matmul(W, G)
         return Form(W @ c + step.bias[:, None], pulled, error)
 
@@ -171,5 +177,5 @@ class Forms:
                 terms += _sums(size, np.abs(a)) + _sums(largest[len(F) :], np.abs(nu))
                 rows += np.einsum("gsp,skp->gkp", F, a)
         total += _sums(self.symbols.lower, np.maximum(rows, 0.0)) + _sums(self.symbols.upper, np.minimum(rows, 0.0))
-        low, high = np.split(down(total - up(self._unit * terms + UNDERFLOW)), 2)
+        low, high = np.split(down(total - up(self._unit * terms + self._lost)), 2)
         return Box(low, -high)

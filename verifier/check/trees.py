@@ -78,7 +78,8 @@ class Nodes(NamedTuple):
     @property
     def size(self) -> int:
         """Bytes of boxes and paths."""
-        return self.parts.path.nbytes + sum(2 * box.lower.nbytes for box in self.boxes.values())
+        own = self.parts.path.nbytes + self.excluded.nbytes + 24 * len(self.depth)
+        return own + sum(2 * box.lower.nbytes for box in self.boxes.values())
 
 
 class Tree:
@@ -105,6 +106,7 @@ class Tree:
         Raises: CertificateRejected if they are not complete trees below parts that wait, or it splits or proves
         something else.
         """
+        self.bounds.tick()
         fits = {name: chunk[name].dtype for name in ARRAYS if name in chunk} == ARRAYS
         require(fits, "tree", f"a chunk must have {', '.join(ARRAYS)}, of the right types")
         step, node, clause, bounded = (chunk[name] for name in ("step", "node", "clause", "bounded"))
@@ -167,6 +169,9 @@ class Tree:
         It is not proved where this is not above 0.   Raises: CertificateRejected for numbers that do not fit.
         """
         node, clause, betas = chunk["node"], chunk["clause"], chunk["betas"]
+        outputs = self.network.steps[self.network.output].length
+        size = len(node) * (nodes.parts.path.shape[1] * (SPLIT.itemsize + 9) + 8 * outputs + 64)
+        require(size <= WAITING, "tree", f"the proofs of a chunk need more than {WAITING} bytes")
         depth, steps = nodes.depth[node], {step.name: i for i, step in enumerate(self.network.steps)}
         fits = len(betas) == depth.sum() and len(chunk["weights"]) == len(node) * self.width
         fits = fits and (betas >= 0).all() and (chunk["weights"] >= 0).all()
@@ -185,7 +190,8 @@ class Tree:
             kind, _, step = name.partition(":")
             i, other = steps.get(step, -1), chunk.get({"open": "slopes", "slopes": "open"}.get(kind, "") + ":" + step)
             relu = i >= 0 and getattr(self.network.steps[i], "function", None) is RELU
-            require(relu and other is not None, "tree", f"array {name} is not understood")
+            known = relu and other is not None and kind in ("open", "slopes")
+            require(known, "tree", f"array {name} is not understood")
             if kind == "open":
                 columns, own = chunk[name], np.asarray(other)
                 fits = columns.dtype == np.int32 and own.dtype == np.uint8 and len(own) == len(node) * len(columns)
@@ -217,7 +223,7 @@ def _within(values: NDArray[Any], least: int, end: int | NDArray[Any]) -> bool:
 
 def _numbers(clause: Clause, outputs: int) -> tuple[Array, Array]:
     """C, within u |C|, and d, rounded down.   Raises: CertificateRejected for coefficients beyond 2^-300 .. 2^300."""
-    C = np.array([[float(c) for c in row] for row in clause.matrix]).reshape(len(clause.bound), outputs)
     fits = all(c == 0 or 2.0**-300 <= abs(c) <= 2.0**300 for row in clause.matrix for c in row)
     require(fits, "specification", "a coefficient is too large or small")
+    C = np.array([[float(c) for c in row] for row in clause.matrix]).reshape(len(clause.bound), outputs)
     return C, np.array([float_below(d) for d in clause.bound])

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property, reduce
 
-from provenn.verifier.errors import EmptyRegion, InvalidSpecification
+from provenn.verifier.errors import EmptyRegion, InvalidSpecification, ResourceLimit
 from provenn.verifier.query.query import All, Atom, Formula, Monomial, Polynomial, Query, Relation
 from provenn.verifier.spec import Case, Clause, Specification
 from provenn.verifier.spec_json import from_cases
@@ -103,6 +103,8 @@ def meaning(query: Query, where: Layout, slack: Fraction = ZERO) -> Meaning:
     try:
         found = cases([*formulas, *extra], where.free, len(where.terms))
     except EmptyRegion as empty:
+        if made_up:
+            raise ResourceLimit("the range of inputs", f"what was supposed of them: {'; '.join(missing)}") from None
         named = re.search(r"\bX_([0-9]+)", str(empty))
         at = _at(_bounding(query, where, None if named is None else int(named[1])))
         reason = str(empty) if named is None else str(empty).replace(named[0], names[int(named[1])])

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from networks import convolutional, mlp, residual
 from provenn.solvers.base import Budget, Outcome, Problem, Result, Verdict
 from provenn.solvers.branch_and_bound import BranchAndBound
 from provenn.solvers.branch_and_bound.proof import CaseProof
+from provenn.solvers.branch_and_bound.queue import Queue
 from provenn.verifier.bounds.backward import crown
 from provenn.verifier.errors import BackendError
 from provenn.verifier.graph import Graph
@@ -226,3 +228,55 @@ def test_the_file_of_another_case_is_refused(tmp_path: Path) -> None:
 
 def interrupted(done: int, total: int, phase: str) -> None:
     raise InterruptedError
+
+
+@pytest.mark.parametrize("split", ["input", "neuron"])
+@pytest.mark.parametrize("scale", [2 * 10**38, 10**39])
+def test_numbers_near_the_range_of_floats_decide_nothing_wrongly(split: str, scale: int) -> None:
+    """scale y >= scale d is y >= d, which holds somewhere; infinities and what they make are never a proof."""
+    graph = mlp([3, 12, 12, 2], 7)
+    false = threshold(graph, box(graph, Fraction(1, 2)), (1, -1), Fraction(-1, 20))
+    (clause,) = false.clauses
+    scaled = Clause(tuple(tuple(scale * c for c in row) for row in clause.matrix), (scale * clause.bound[0],))
+    outcome = decided(graph, [replace(false, clauses=(scaled,))], split, 5.0).outcomes[0]
+    assert outcome.verdict != Verdict.VERIFIED
+
+
+def test_a_clause_without_rows_is_never_excluded() -> None:
+    graph = mlp([3, 12, 12, 2], 7)
+    for split in ("input", "neuron"):
+        outcome = decided(graph, [Case(box(graph, Fraction(1, 2)), (Clause((), ()),))], split, 2.0).outcomes[0]
+        assert outcome.verdict != Verdict.VERIFIED
+
+
+def test_the_file_of_the_same_weights_with_another_function_is_refused(tmp_path: Path) -> None:
+    graph, other = mlp([3, 12, 12, 2], 7), mlp([3, 12, 12, 2], 7, Tanh())
+    case = threshold(graph, box(graph, Fraction(1, 2)), (1, -1), Fraction(1, 20))
+    path = tmp_path / "search.npz"
+    with pytest.raises(InterruptedError):
+        BranchAndBound(split="input").solve(Problem(graph, [case], state=path), Budget(60), interrupted)
+    with pytest.raises(BackendError, match="another network"):
+        BranchAndBound(split="input").solve(Problem(other, [case], state=path), Budget(60))
+
+
+@pytest.mark.parametrize("failing", ["_rows_at", "push"])
+def test_parts_that_a_failing_queue_had_are_not_lost(
+    failing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = mlp([3, 12, 12, 2], 7)
+    case = threshold(graph, box(graph, Fraction(1, 2)), (1, -1), Fraction(-1, 200))
+    problem = Problem(graph, [case], state=tmp_path / "search.npz")
+    plain, calls = getattr(Queue, failing), [0]
+
+    def broken(self: Queue, *given: Any, **named: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == 4:
+            raise MemoryError
+        return plain(self, *given, **named)
+
+    monkeypatch.setattr(Queue, failing, broken)
+    with pytest.raises(MemoryError):
+        BranchAndBound(split="input").solve(problem, Budget(60))
+    monkeypatch.undo()
+    outcome = BranchAndBound(split="input").solve(problem, Budget(3)).outcomes[0]
+    assert outcome.verdict != Verdict.VERIFIED
