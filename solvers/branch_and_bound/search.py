@@ -22,7 +22,7 @@ from provenn.solvers.branch_and_bound.state import State, key_of
 from provenn.solvers.goal import Goal
 from provenn.solvers.packing import Packed, pack
 from provenn.solvers.room import Room
-from provenn.verifier.errors import Unbounded
+from provenn.verifier.errors import BackendError, Unbounded
 from provenn.verifier.graph import Graph
 from provenn.verifier.spec import Case
 
@@ -104,6 +104,7 @@ class _Search:
     state: Path | None
     tally: Tally = field(default_factory=Tally)
     whole: bool = True
+    trouble: str | None = None
 
     def run(self, progress: Progress, place: tuple[int, int]) -> tuple[Outcome, Tally]:
         """The outcome, and what was done for it."""
@@ -117,7 +118,8 @@ class _Search:
                 outcome = self._decided(packed, lambda: progress(*place, self._line()))
         except Unbounded as error:
             outcome = Outcome(Verdict.UNKNOWN, -float("inf"), self.backend.name, reason=str(error))
-        return replace(outcome, seconds=time.monotonic() - start), self.tally
+        reason = outcome.reason or self.trouble
+        return replace(outcome, seconds=time.monotonic() - start, reason=reason), self.tally
 
     def _line(self) -> str:
         return f"{self.backend.name}: {self.tally.domains} parts, {self.tally.closed:.1%} decided"
@@ -204,13 +206,15 @@ class _Search:
         return None
 
     def _saved(self) -> State | None:
-        """What the file holds, if it is there.   Raises: BackendError if it is not of this case."""
+        """What the file holds, if it is there.   Raises: BackendError if it is of another case, or cannot be there."""
+        if self.state is not None and not self.state.parent.is_dir():
+            raise BackendError(self.backend.name, f"there is no folder {self.state.parent} to keep the search in")
         if self.state is None or not self.state.exists():
             return None
         return State.load(self.state, key_of(self.graph, self.case, self.problem.dtype), self.problem.device)
 
     def _save(self, way: str, space: Space, queue: Queue, found: Replayed | None) -> None:
-        """Puts an undecided search into its file, and removes that of a decided one.   Raises: OSError."""
+        """Puts an undecided search into its file, and removes that of a decided one."""
         if self.state is None or not self.whole:
             return
         parts = queue.everything()
@@ -219,7 +223,10 @@ class _Search:
             return
         counts = (self.tally.closed, self.tally.domains, self.tally.stuck, space.least)
         state = State(way, parts, space.record, counts)
-        state.save(self.state, key_of(self.graph, self.case, self.problem.dtype))
+        try:
+            state.save(self.state, key_of(self.graph, self.case, self.problem.dtype))
+        except OSError as error:
+            self.trouble = f"the search could not be kept: {error}"
 
     def _taken(self, new: Expanded, queue: Queue, packed: Packed) -> Replayed | None:
         """Queues what is open; an unsafe point that the executor confirms."""

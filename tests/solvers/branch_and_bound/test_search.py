@@ -280,3 +280,20 @@ def test_parts_that_a_failing_queue_had_are_not_lost(
     monkeypatch.undo()
     outcome = BranchAndBound(split="input").solve(problem, Budget(3)).outcomes[0]
     assert outcome.verdict != Verdict.VERIFIED
+
+
+def test_a_search_that_cannot_be_kept_says_so_and_keeps_its_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = mlp([3, 12, 12, 2], 7)
+    case = threshold(graph, box(graph, Fraction(1, 2)), (1, -1), Fraction(1, 40))
+    with pytest.raises(BackendError, match="no folder"):
+        BranchAndBound().solve(Problem(graph, [case], state=tmp_path / "none" / "search.npz"), Budget(60))
+
+    def full(*given: Any, **named: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez_compressed", full)
+    outcome = BranchAndBound().solve(Problem(graph, [case], state=tmp_path / "search.npz"), Budget(0)).outcomes[0]
+    assert outcome.verdict == Verdict.TIMEOUT and outcome.reason is not None and "No space left" in outcome.reason
+    assert list(tmp_path.iterdir()) == []
