@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,6 +17,18 @@ from provenn.verifier.ops.linear import Linear
 from provenn.verifier.ops.relu import Relu
 from provenn.verifier.ops.shape import Reshape
 from provenn.verifier.region import Region
+
+
+class GraphExecutor:
+    """The graph in float32, for networks that exist as a graph only; onnxruntime stands here in the api's tests."""
+
+    name = "graph"
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph.to("cpu", torch.float32)
+
+    def run(self, inputs: np.ndarray) -> np.ndarray:
+        return self.graph.forward(torch.as_tensor(inputs)).numpy()
 
 
 def linear(inputs: int, outputs: int, generator: torch.Generator) -> Linear:

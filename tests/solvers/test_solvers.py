@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import mlp
+from networks import GraphExecutor, mlp
 
 from provenn.solvers.attack import Attack, replay
 from provenn.solvers.base import Budget, Outcome, Problem, Result, Verdict
@@ -20,21 +20,9 @@ from provenn.solvers.packing import pack
 from provenn.solvers.portfolio import BACKENDS, backend, merged
 from provenn.verifier.bounds import auto
 from provenn.verifier.errors import BackendError
-from provenn.verifier.graph import Graph, sequential
+from provenn.verifier.graph import sequential
 from provenn.verifier.ops.exponential import Log
 from provenn.verifier.spec import Ball, Case, Clause, InputSet
-
-
-class GraphExecutor:
-    """The graph in float32, for networks that exist as a graph only; onnxruntime stands here in the api's tests."""
-
-    name = "graph"
-
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph.to("cpu", torch.float32)
-
-    def run(self, inputs: np.ndarray) -> np.ndarray:
-        return self.graph.forward(torch.as_tensor(inputs)).numpy()
 
 
 def around(centre: np.ndarray, radius: Fraction, norm: float | None = None) -> InputSet:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import convolutional, mlp, residual
+from networks import GraphExecutor, convolutional, mlp, residual
 
 from provenn.solvers.base import Budget, Outcome, Problem, Result, Verdict
 from provenn.solvers.branch_and_bound import BranchAndBound
@@ -28,18 +28,6 @@ from provenn.verifier.ops.sigmoid import Sigmoid
 from provenn.verifier.ops.tanh import Tanh
 from provenn.verifier.region import Region
 from provenn.verifier.spec import Ball, Case, Clause, InputSet
-
-
-class GraphExecutor:
-    """The graph in float32; onnxruntime stands here in the api's tests."""
-
-    name = "graph"
-
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph.to("cpu", torch.float32)
-
-    def run(self, inputs: np.ndarray) -> np.ndarray:
-        return self.graph.forward(torch.as_tensor(inputs)).numpy()
 
 
 def box(graph: Graph, radius: Fraction, norm: float | None = None) -> InputSet:
