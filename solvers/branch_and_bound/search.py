@@ -118,8 +118,8 @@ class _Search:
                 outcome = self._decided(packed, lambda: progress(*place, self._line()))
         except Unbounded as error:
             outcome = Outcome(Verdict.UNKNOWN, -float("inf"), self.backend.name, reason=str(error))
-        reason = outcome.reason or self.trouble
-        return replace(outcome, seconds=time.monotonic() - start, reason=reason), self.tally
+        outcome = replace(outcome, seconds=time.monotonic() - start, reason=outcome.reason or self.trouble)
+        return outcome, self.tally
 
     def _line(self) -> str:
         return f"{self.backend.name}: {self.tally.domains} parts, {self.tally.closed:.1%} decided"
