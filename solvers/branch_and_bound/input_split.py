@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from provenn.solvers.branch_and_bound.clauses import Clauses
+from provenn.solvers.branch_and_bound.influence import influence
 from provenn.solvers.branch_and_bound.proof import CaseProof
 from provenn.solvers.branch_and_bound.queue import Domains
 from provenn.solvers.branch_and_bound.record import WHOLE, Proved, Record, Splits
@@ -20,18 +21,19 @@ from provenn.verifier.region import Region
 
 CANDIDATES, NEARLY = 3, 0.75
 """Coordinates that are looked ahead at: the best few, if their score is this share of the best one's (measured: far
-lower ones gain at once and never again, and the search goes round in circles)."""
+lower ones gain at once and never again)."""
 
 ELEMENTS = 1 << 18
 """Values of all nodes together for the parts of one batch."""
 
 
 class InputSplit:
-    """Boxes of inputs, halved where slope times width is largest.
+    """Boxes of inputs, halved where that promises most.
 
     Fields of a domain: lower, upper [*input]; share (of the region's volume, as a power of two); proved [clauses]; and
     for every node that a nonlinear op reads the bounds of the part it came from.
-    Time: one CROWN pass a part, for the neurons still open, and two rows for every coordinate looked ahead at.
+    Time: one CROWN pass a part, for the neurons still open, one of interval arithmetic an input, and two rows for every
+    coordinate looked ahead at.
     """
 
     def __init__(self, graph: Graph, packed: Packed, record: Record) -> None:
@@ -127,7 +129,9 @@ class InputSplit:
         """Both halves of every part that can be halved, less what looking ahead proves; how many cannot be."""
         lower, upper = domains["lower"].flatten(1), domains["upper"].flatten(1)
         middle = lower / 2 + upper / 2
-        score = (slopes + slopes.amax(1, keepdim=True) * torch.finfo(slopes.dtype).eps) * (upper - lower)
+        score = influence(
+            self.graph, Interval(domains["lower"], domains["upper"]), slopes, self.clauses.matrix, ELEMENTS
+        )
         score = score.masked_fill((middle <= lower) | (middle >= upper), -1.0)
         able = torch.nonzero(score.amax(1) >= 0)[:, 0]
         stuck = len(domains) - len(able)

@@ -130,16 +130,21 @@ class Tree:
         nodes.excluded[node[clause >= 0], clause[clause >= 0]] = True
         nodes.excluded[node[clause == EMPTY]] = True
         inputs, tables = len(start.boxes[0].lower), start.parts.table.max() + 1
+        rounds, before = bounded.astype(np.int64), np.zeros(len(flagged), np.int64)
         for low, high in pairwise(ends):
             if low:
                 some = np.arange(low, high)
                 inputs += self._divide(nodes, chunk, some, parent[some - roots], inputs, (some - roots) // 2)
-            again = flagged[(flagged >= low) & (flagged < high)]
-            nodes.parts.table[again], old = np.arange(tables, tables + len(again)), nodes.parts.of(again)
-            for i, box in refined(Passes(self.bounds, nodes.boxes), old).items() if len(again) else ():
+                rounds[some] += rounds[parent[some - roots]]
+            own = np.arange(*np.searchsorted(flagged, (low, high)))
+            before[own] = nodes.parts.table[flagged[own]]
+            nodes.parts.table[flagged[own]] = tables + own
+        for number in range(1, rounds.max(initial=0) + 1):  # those below as many bounded parts at once
+            again = np.flatnonzero(rounds[flagged] == number)
+            parts = nodes.parts.of(flagged[again])._replace(table=before[again])
+            for i, box in refined(Passes(self.bounds, nodes.boxes), parts).items():
                 for side, found in zip(nodes.boxes[i], box, strict=True):
-                    side[tables : tables + len(again)] = found
-            tables += len(again)
+                    side[tables + again] = found
         return nodes
 
     def _divide(self, nodes: Nodes, chunk: Tensors, some: Index, above: Index, start: int, entry: Index) -> int:
