@@ -23,7 +23,7 @@ from provenn.verifier.check.passes import Parts, Passes, Relaxed, free, relaxed
 from provenn.verifier.check.rounding import UNDERFLOW, Array, down, require, unit, up
 from provenn.verifier.check.rows import Bounds, Box
 
-BATCH, MEMORY = 128, 2**27  # parts at once, and bytes of all their forms of one step
+BATCH, MEMORY = 128, 2**28  # parts at once, and bytes of their forms
 
 
 class Form(NamedTuple):
@@ -58,8 +58,9 @@ def refined(passes: Passes, parts: Parts) -> dict[int, Box]:
     Raises: CertificateRejected for networks with max-pooling, or too large for it.
     """
     steps = passes.bounds.network.steps
-    symbols = sum(step.length for step in steps if isinstance(step, Elementwise)) + steps[0].length
-    batch = min(BATCH, MEMORY // (8 * symbols * max(step.length for step in steps)))
+    values = sum(step.length for step in steps if isinstance(step, Elementwise))
+    alive = values + 4 * max(step.length for step in steps)  # of what has a form at the same time: arguments, and steps
+    batch = min(BATCH, MEMORY // (8 * (values + steps[0].length) * alive))
     require(batch, "tree", "the network is too large for bounds of parts")
     each = [_refined(passes, parts.of(slice(s, s + batch))) for s in range(0, len(parts.table), batch)]
     return {i: Box(*(np.concatenate(sides) for sides in zip(*(b[i] for b in each), strict=True))) for i in each[0]}
@@ -77,6 +78,7 @@ def _refined(passes: Passes, parts: Parts) -> dict[int, Box]:
         sides = (np.broadcast_to(side, (len(parts.table), side.shape[1])).T for side in passes.box(i, parts))
         boxes[i] = Box(*(np.array(side, order="C") for side in sides))
     forms = Forms(passes.bounds, boxes[0])
+    last = {source: i for i in sorted(needed) for source in steps[i].sources}
     for i in sorted(needed - {0}):
         forms.add(i, boxes.get(steps[i].sources[0]))
         if i in boxes:
@@ -88,12 +90,19 @@ def _refined(passes: Passes, parts: Parts) -> dict[int, Box]:
             np.put_along_axis(lower, some, np.fmax(of(lower, some), low), axis=0)
             np.put_along_axis(upper, some, np.fmin(of(upper, some), high), axis=0)
             boxes[i] = Box(lower, upper)
+        forms.forms = {j: form for j, form in forms.forms.items() if last.get(j, 0) > i}
     return {i: Box(box.lower.T, box.upper.T) for i, box in boxes.items() if i}
 
 
 def _sums(weights: Array, matrix: Array) -> Array:
     """Part by part: [g, p], [g, k, p] -> [k, p]."""
     return np.asarray(np.einsum("gp,gkp->kp", weights[: len(matrix)], matrix))
+
+
+def _products(first: Array, second: Array) -> Array:
+    """Part by part: [g, s, p], [s, k, p] -> [g, k, p]."""
+    first, second = (np.ascontiguousarray(np.moveaxis(each, 2, 0)) for each in (first, second))
+    return np.moveaxis(first @ second, 0, 2)
 
 
 class Forms:
@@ -175,7 +184,7 @@ class Forms:
                 a, least = free(nu, line.spread())
                 total += least.sum(axis=0) + _sums(f, a) - _sums(h, np.abs(a))
                 terms += _sums(size, np.abs(a)) + _sums(largest[len(F) :], np.abs(nu))
-                rows += np.einsum("gsp,skp->gkp", F, a)
+                rows += _products(F, a)
         total += _sums(self.symbols.lower, np.maximum(rows, 0.0)) + _sums(self.symbols.upper, np.minimum(rows, 0.0))
         low, high = np.split(down(total - up(self._unit * terms + self._lost)), 2)
         return Box(low, -high)
