@@ -18,7 +18,7 @@ from provenn.api.proofs import BRANCHED, PROOFS, Claimed, OutOfTime, Proof, lost
 from provenn.models.executor import OnnxExecutor
 from provenn.models.onnx_reader import read
 from provenn.solvers.attack import Replayed, replay
-from provenn.solvers.base import Budget, Outcome, Problem, Progress, Verdict, silent
+from provenn.solvers.base import Budget, Outcome, Problem, Progress, Result, Verdict, silent
 from provenn.solvers.portfolio import BACKENDS, backend
 from provenn.solvers.room import Room
 from provenn.verifier.bounds.backward import crown
@@ -26,6 +26,7 @@ from provenn.verifier.bounds.interval import propagate
 from provenn.verifier.certificate.trees import ProofTooLarge
 from provenn.verifier.check import CertificateRejected, Network, read_network
 from provenn.verifier.check.rows import Bounds, Box, Semantics
+from provenn.verifier.check.specification import read_vnnlib
 from provenn.verifier.errors import BackendError, Unbounded
 from provenn.verifier.graph import Graph
 from provenn.verifier.interval import Interval
@@ -88,7 +89,8 @@ class ItemResult:
 
     margin: the largest proved lower bound (None if nothing was bounded); assurance: `checked` (re-proved by the
     kernel), `deployed` (so too, for every float32 execution), `computed` (floating point only), `replayed` (a
-    counterexample, executed), or None; certificate: the bundle's files; semantics: those that were asked for.
+    counterexample, executed), `vacuous` (no input is allowed, so nothing was computed), or None; certificate: the
+    bundle's files; semantics: those that were asked for; warnings: which sets of inputs are empty.
     """
 
     verdict: str
@@ -101,6 +103,7 @@ class ItemResult:
     certificate: dict[str, bytes] | None = None
     stats: dict[str, float] = field(default_factory=dict)
     semantics: Semantics = "real"
+    warnings: tuple[str, ...] = ()
 
 
 def load_model(data: bytes) -> LoadedModel:
@@ -154,7 +157,7 @@ def _near(computed: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> bool:
 def certify(
     model: LoadedModel, specifications: Sequence[Specification], options: Options, progress: Progress = silent
 ) -> list[ItemResult]:
-    """One result a specification, all bounded together.
+    """One result a specification, all bounded together; one that allows no input is verified without that.
 
     Raises: InvalidSpecification if one does not fit the network; BackendError for an unknown method or device.
     """
@@ -170,12 +173,17 @@ def certify(
         seed=options.seed,
         state=options.state,
     )
-    result = backend(options.method).solve(problem, budget, progress)
+    chosen = backend(options.method)
+    result = chosen.solve(problem, budget, progress) if problem.cases else Result(())
     items, start = [], 0
     for done, specification in enumerate(specifications):
+        if not specification.cases:
+            items.append(_vacuous(specification, options))
+            continue
         outcomes = result.outcomes[start : start + len(specification.cases)]
         start += len(specification.cases)
         item = replace(_combined(outcomes), stats=result.stats, semantics=options.semantics)
+        item = replace(item, warnings=specification.warnings)
         if item.verdict == Verdict.VERIFIED:
             part = replace(problem, cases=specification.cases)
             item = _confirmed(model, specification, (item, outcomes), part, budget, options)
@@ -190,6 +198,20 @@ def require_device(name: str) -> str:
     if name.split(":")[0] not in known:
         raise BackendError(name, f"this device is not available here; available: {', '.join(known)}")
     return name
+
+
+def _vacuous(specification: Specification, options: Options) -> ItemResult:
+    """Verified: no input is allowed, exactly; unless the kernel's own reading of the text says that some are."""
+    reason = f"vacuously true: {'; '.join(specification.warnings)}"
+    item = ItemResult(str(Verdict.VERIFIED), "none", None, 0.0, "vacuous", reason, semantics=options.semantics)
+    try:
+        disputed = bool(read_vnnlib(specification.text))
+    except CertificateRejected:  # a form or a constraint that the kernel does not read: then it says nothing
+        disputed = False
+    if disputed:
+        reason = f"the trusted checker finds inputs where the search finds none: {reason}"
+        return replace(item, verdict=str(Verdict.UNKNOWN), assurance=None, reason=reason)
+    return replace(item, warnings=(reason,))
 
 
 def _combined(outcomes: Sequence[Outcome]) -> ItemResult:

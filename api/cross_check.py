@@ -60,10 +60,10 @@ def cross_check(
         chunk = list(islice(remaining, CHUNK))
         flat = [case for specification in chunk for case in specification.cases]
         problem = Problem(model.graph, flat, device=require_device(options.device), seed=options.seed)
-        comparisons = iter(compare(problem, budget))
+        comparisons = iter(compare(problem, budget) if flat else ())
         for index, specification in enumerate(chunk, start):
             own = list(islice(comparisons, len(specification.cases)))
-            found += [(index, message) for message in _messages(results[index], own)]
+            found += [(index, message) for message in (_messages(results[index], own) if own else ())]
         cases += len(flat)
     return CrossCheck(cases, tuple(found))
 

@@ -54,6 +54,7 @@ def _item(index: int, point: Point, result: ItemResult, certificate: str | None)
         assurance=result.assurance,
         semantics=result.semantics,
         reason=result.reason,
+        warnings=list(result.warnings),
         certificate=certificate,
         counterexample=None if found is None else Counterexample(input=found.input, output=found.output),
     )

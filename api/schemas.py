@@ -157,9 +157,10 @@ class Item(Response):
     method: str
     margin: float | None = Field(description="largest proved lower bound; positive means verified")
     seconds: float
-    assurance: str | None = Field(description="checked, deployed, computed, replayed or null")
+    assurance: str | None = Field(description="checked, deployed, computed, replayed, vacuous or null")
     semantics: str = Field("real", description="real, or float32 if all executions in that format were asked about")
     reason: str | None
+    warnings: list[str] = Field([], description="which of the property's sets of inputs are empty")
     certificate: str | None = Field(description="id for GET /v1/certificates/{id}")
     counterexample: Counterexample | None
 

@@ -41,8 +41,8 @@ class Problem:
     """A network and cases that are decided independently of each other, bounded in one batch where possible.
 
     graph: float64 parameters on the CPU; backends move it to `device` and `dtype`. state: a file from which a search
-    that can be taken up again goes on, and into which it puts itself where it ends undecided; several cases get one
-    each, numbered.
+    that can be taken up again goes on, and into which it puts itself, now and then and where it ends undecided;
+    several open cases have one each, beside it.
     """
 
     graph: Graph

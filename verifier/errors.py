@@ -53,6 +53,15 @@ class EmptyRegion(InvalidSpecification):
     """No input satisfies the property's constraints on inputs."""
 
 
+def in_file(path: object, error: ProvennError) -> ProvennError:
+    """The same error about a specification or a limit, its message naming the file first; any other as it is."""
+    if isinstance(error, InvalidSpecification):
+        named = type(error)(f"{path}: {error}")
+        named.line = error.line
+        return named
+    return ResourceLimit(f"{path}: {error.kind}", error.limit) if isinstance(error, ResourceLimit) else error
+
+
 class InvalidBounds(ProvennError):
     """A lower bound above its upper bound, or a bound that is not a number."""
 

@@ -15,7 +15,7 @@ from functools import cached_property
 
 import numpy as np
 
-from provenn.verifier.errors import InvalidSpecification
+from provenn.verifier.errors import EmptyRegion, InvalidSpecification
 
 
 @dataclass(frozen=True)
@@ -124,29 +124,41 @@ class Case:
 class Specification:
     """Cases that must all hold, and the exact text they were read from (what a certificate is about).
 
-    form: "json" (provenn-specification/1) or "vnnlib" (VNN-LIB 1.0): the two forms the checker reads itself.
+    form: "json" (provenn-specification/1) or "vnnlib" (VNN-LIB 1.0): the two forms the checker reads itself. warnings:
+    which of its sets of inputs are empty. Without cases all are: it holds vacuously, and `sizes` says for how many
+    inputs and outputs. lines: of the text where the last input and the last output are declared, if it has such.
     """
 
     cases: tuple[Case, ...]
     text: bytes
     form: str
+    warnings: tuple[str, ...] = ()
+    sizes: tuple[int, int] = (0, 0)
+    lines: tuple[int | None, ...] = (None, None)
 
     @property
     def input_size(self) -> int:
         """How many input coordinates it speaks of."""
-        return len(self.cases[0].inputs.exact_lower)
+        return len(self.cases[0].inputs.exact_lower) if self.cases else self.sizes[0]
 
     @property
     def output_size(self) -> int:
         """How many output coordinates it speaks of."""
-        return next((len(row) for case in self.cases for c in case.clauses for row in c.matrix), 0)
+        return next((len(row) for case in self.cases for c in case.clauses for row in c.matrix), self.sizes[1])
 
     def require_fits(self, inputs: int, outputs: int) -> None:
         """Raises: InvalidSpecification if it speaks of another number of inputs or outputs."""
         if self.input_size != inputs:
-            raise InvalidSpecification(f"it has {self.input_size} input variables, the network has {inputs} inputs")
+            reason = f"it has {self.input_size} input variables, the network has {inputs} inputs"
+            raise InvalidSpecification(reason, self.lines[0])
         if self.output_size not in (0, outputs):
-            raise InvalidSpecification(f"it has {self.output_size} output variables, the network has {outputs} outputs")
+            reason = f"it has {self.output_size} output variables, the network has {outputs} outputs"
+            raise InvalidSpecification(reason, self.lines[1])
+
+
+def vacuous(empty: EmptyRegion, text: bytes, sizes: tuple[int, int]) -> Specification:
+    """The specification of a VNN-LIB text, of any version, that allows no input; sizes: its inputs and outputs."""
+    return Specification((), text, "vnnlib", (str(empty),), sizes)
 
 
 def enclosed(exact: Sequence[Fraction]) -> tuple[np.ndarray, np.ndarray]:

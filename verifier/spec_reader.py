@@ -35,7 +35,8 @@ def read_specification(data: bytes) -> Specification:
         return parse_vnnlib(text)
     if start.end() == len(text):
         raise InvalidSpecification("the specification is empty")
-    raise InvalidSpecification("neither VNN-LIB (it would begin with a parenthesis) nor JSON (with a brace)")
+    line = text.count(b"\n", 0, start.end()) + 1
+    raise InvalidSpecification("neither VNN-LIB (it would begin with a parenthesis) nor JSON (with a brace)", line)
 
 
 def gunzipped(data: bytes) -> bytes:

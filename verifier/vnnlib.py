@@ -9,15 +9,17 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from fractions import Fraction
 from functools import cached_property, partial
 from typing import TypeVar
 
-from provenn.verifier.errors import InvalidSpecification, ProvennError, ResourceLimit
+from provenn.verifier.errors import EmptyRegion, InvalidSpecification, ProvennError, ResourceLimit
 from provenn.verifier.numbers import decimal
-from provenn.verifier.spec import Case, Specification
+from provenn.verifier.spec import Specification, vacuous
 from provenn.verifier.vnnlib_logic import (
     DEPTH,
+    ELSEWHERE,
     NOTHING,
     ONE,
     ZERO,
@@ -45,17 +47,17 @@ _Read = TypeVar("_Read")
 
 
 def parse_vnnlib(text: bytes) -> Specification:
-    """Reads VNN-LIB 1.0: declare-const, assert, <= >= < >, and, or, + - *.
+    """Reads VNN-LIB 1.0: declare-const, assert, <= >= < >, and, or, + - *. One that allows no input has no cases.
 
     Raises: InvalidSpecification with the line; ResourceLimit for what is nested or multiplied out too far.
     """
-    return Specification(Reader(text).cases(), text, "vnnlib")
+    return Reader(text).specification(text)
 
 
 class Reader:
     """One pass over the text: declarations and assertions in order.
 
-    variables: their numbers, those of X from 0 up and those of Y from -1 down.
+    variables: their numbers, those of X from 0 up and those of Y from -1 down; declared: where they are, by number.
     """
 
     def __init__(self, text: bytes) -> None:
@@ -66,11 +68,23 @@ class Reader:
             raise InvalidSpecification("a byte is not ASCII: this is not VNN-LIB text", line) from None
         self._text = re.sub(";[^\n]*", "", content)
         self.variables: dict[str, int] = {}
+        self.declared: dict[int, int] = {}
 
-    def cases(self) -> tuple[Case, ...]:
-        """The cases of the whole text."""
+    def specification(self, text: bytes) -> Specification:
+        """That of the whole text."""
         formulas = [formula for command in self.commands() if (formula := self._command(command)) is not None]
-        return cases(formulas, self.count("X"), self.count("Y"))
+        sizes = self.count("X"), self.count("Y")
+        try:
+            found, warnings = cases(formulas, *sizes, lambda index: self.line(self.declared[index]))
+        except EmptyRegion as empty:
+            specification = vacuous(empty, text, sizes)
+        else:
+            specification = Specification(found, text, "vnnlib", warnings)
+        return replace(specification, lines=tuple(self.line(self.declared[last]) for last in self.last(sizes)))
+
+    def last(self, sizes: tuple[int, int]) -> tuple[int, int]:
+        """The numbers of the last input and the last output."""
+        return sizes[0] - 1, -sizes[1]
 
     def commands(self) -> Iterator[Tree]:
         """The top-level lists, one after the other."""
@@ -123,13 +137,18 @@ class Reader:
             raise self.error(f"{name} is declared twice", at)
         index = int(variable[2])
         self.variables[name] = index if variable[1] == "X" else -1 - index
+        self.declared[self.variables[name]] = at
 
     def count(self, letter: str) -> int:
         """How many variables of this letter there are.   Raises: InvalidSpecification if one is missing."""
         count = sum(name[0] == letter for name in self.variables)
         missing = next((i for i in range(count) if f"{letter}_{i}" not in self.variables), None)
-        if count == 0 or missing is not None:
-            raise InvalidSpecification(f"{letter}_{missing or 0} is not declared")
+        if count == 0:
+            raise InvalidSpecification(f"{letter}_0 is not declared")
+        if missing is not None:
+            beyond = max((name for name in self.variables if name[0] == letter), key=lambda name: int(name[2:]))
+            at = self.declared[self.variables[beyond]]
+            raise self.error(f"{letter}_{missing} is not declared, but {beyond} is", at)
         return count
 
     def _formula(self, tree: Tree) -> Formula:
@@ -146,6 +165,8 @@ class Reader:
                 for part in rest:
                     found = both(found, self._formula(self.list_(part, at)))
                 return found
+            case ["=", _, _]:
+                raise self.error(f"'=' {ELSEWHERE}", at)
             case [str(name), *_]:
                 raise self.error(f"'{name[:40]}' is not read in this form; <=, >=, <, >, and, or are", at)
         raise self.error("a formula was expected", at)
@@ -160,11 +181,11 @@ class Reader:
         if isinstance(greater, str) and isinstance(less, str):
             above, below = self.variables.get(greater), self.variables.get(less)
             if below is None and above is not None and above >= 0:
-                return [[Bound(above, self.number(less, at), True)]]
+                return [[Bound(above, self.number(less, at), True, self.line(at))]]
             if above is None and below is not None and below >= 0:
-                return [[Bound(below, self.number(greater, at), False)]]
+                return [[Bound(below, self.number(greater, at), False, self.line(at))]]
         term = self._linear(greater, at).plus(self._linear(less, at), -ONE)
-        return [[self._located(partial(at_least_zero, term), at)]]
+        return [[self._located(partial(at_least_zero, term, self.line(at)), at)]]
 
     def _linear(self, part: Tree | str, at: int) -> Linear:
         if isinstance(part, str):

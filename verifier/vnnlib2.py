@@ -8,16 +8,18 @@ Source: the VNN-LIB standard 2.0.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import reduce
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from provenn.verifier.errors import BackendError, InvalidSpecification, ResourceLimit
+from provenn.verifier.errors import BackendError, EmptyRegion, InvalidSpecification, ResourceLimit
 from provenn.verifier.numbers import decimal
-from provenn.verifier.spec import Case, Specification
+from provenn.verifier.spec import Specification, vacuous
 from provenn.verifier.spec_json import from_cases
 from provenn.verifier.vnnlib_logic import (
     DEPTH,
+    ELSEWHERE,
     NOTHING,
     ONE,
     ZERO,
@@ -39,16 +41,17 @@ BYTES, ELEMENTS = 32 << 20, 10_000_000
 """Limits: of the text, of the elements of a tensor."""
 
 _TOKEN = re.compile(r""";[^\n]*|"[^"]*"|\[[^\]]*\]?|[()]|["\\\0\ufffd]|[0-9]{1000}""")
+_DECLARED = re.compile(rb"\bdeclare-(?:network|input|hidden|output)\s+([^\s()]+)")
 _INDICES = re.compile(r"\[[0-9, \t\r\n]*\]", re.ASCII)
 
 
 def parse_vnnlib2(text: bytes) -> Specification:
-    """Reads VNN-LIB 2.0; the specification's text is its translation (form "json", kind "cases").
+    """Reads VNN-LIB 2.0; the specification's text is its translation (form "json", kind "cases"), if it has cases.
 
     Raises: InvalidSpecification with the parser's reason, or naming what is beyond the subset; ResourceLimit;
     BackendError if the package is missing.
     """
-    return from_cases(_Reader(parsed(text)).cases())
+    return _Reader(parsed(text), text).specification()
 
 
 def parsed(text: bytes) -> vnnlib.Query:
@@ -63,7 +66,9 @@ def parsed(text: bytes) -> vnnlib.Query:
     except vnnlib.VNNLibException as refusal:
         raise _explained(refusal) from None
     except IndexError:
-        raise InvalidSpecification("VNN-LIB 2.0: a whole number beyond 64 bits") from None
+        long = re.search(r"\b[0-9]{19,}\b", re.sub(r";[^\n]*", "", content))
+        line = None if long is None else _line_at(long.string, long)
+        raise InvalidSpecification("VNN-LIB 2.0: a whole number beyond 64 bits", line) from None
 
 
 def _checked(text: bytes) -> str:
@@ -109,27 +114,40 @@ def _explained(refusal: Exception) -> InvalidSpecification:
 class _Reader:
     """Walks the parser's typed tree."""
 
-    def __init__(self, query: vnnlib.Query) -> None:
-        if len(query.networks) != 1:
-            raise InvalidSpecification(f"{len(query.networks)} networks are declared; one is read")
-        network = query.networks[0]
+    def __init__(self, query: vnnlib.Query, text: bytes) -> None:
+        self._text, self._lines = text, declaration_lines(text)
+        network, *others = query.networks
+        if others:
+            raise self._beyond(others[0].name, f"{len(query.networks)} networks are declared: what relates them")
         if network.hidden:
-            raise InvalidSpecification(f"hidden tensor '{network.hidden[0].name}': only inputs and outputs are read")
+            name = network.hidden[0].name
+            raise self._beyond(name, f"hidden tensor '{name}'")
         if len(network.inputs) != 1 or len(network.outputs) != 1:
             found = f"{len(network.inputs)} inputs and {len(network.outputs)} outputs"
-            raise InvalidSpecification(f"network '{network.name}' has {found}; one of each is read")
+            raise self._beyond(network.name, f"network '{network.name}' of {found}")
         self._input, self._output = network.inputs[0], network.outputs[0]
         for tensor in (self._input, self._output):
             if tensor.dtype.name not in TYPES:
-                raise InvalidSpecification(f"tensor '{tensor.name}' is not of real or float elements")
+                raise self._beyond(tensor.name, f"tensor '{tensor.name}' is not of real or float elements: it")
             if prod(tensor.shape) > ELEMENTS:
                 raise ResourceLimit(f"the size of tensor '{tensor.name}'", f"{ELEMENTS} elements")
         self._assertions = query.assertions
 
-    def cases(self) -> tuple[Case, ...]:
-        """The cases of the whole query."""
+    def _beyond(self, name: str, what: str) -> InvalidSpecification:
+        """The refusal of a declaration, with its line."""
+        return InvalidSpecification(f"{what} {ELSEWHERE}", self._lines.get(name))
+
+    def specification(self) -> Specification:
+        """That of the whole query."""
         formulas = [self._formula(assertion.expr) for assertion in self._assertions]
-        return cases(formulas, prod(self._input.shape), prod(self._output.shape))
+        sizes = prod(self._input.shape), prod(self._output.shape)
+        try:
+            found, warnings = cases(formulas, *sizes, lambda _: self._lines.get(self._input.name))
+        except EmptyRegion as empty:
+            specification = vacuous(empty, self._text, sizes)
+        else:
+            specification = replace(from_cases(found), warnings=warnings)
+        return replace(specification, lines=tuple(self._lines.get(t.name) for t in (self._input, self._output)))
 
     def _formula(self, expr: Any) -> Formula:
         match type(expr).__name__:
@@ -143,11 +161,11 @@ class _Reader:
                 return self._atom(expr.rhs, expr.lhs)
             case "Equal":
                 return both(self._atom(expr.lhs, expr.rhs), self._atom(expr.rhs, expr.lhs))
-        raise InvalidSpecification(f"{expr} is not read; <=, >=, <, >, ==, and, or are", line_of(expr))
+        raise InvalidSpecification(f"{expr} {ELSEWHERE}; <=, >=, <, >, ==, and, or are", line_of(expr))
 
     def _atom(self, greater: Any, less: Any) -> Formula:
         try:
-            return [[at_least_zero(self._linear(greater).plus(self._linear(less), -ONE))]]
+            return [[at_least_zero(self._linear(greater).plus(self._linear(less), -ONE), line_of(greater))]]
         except InvalidSpecification as error:
             raise InvalidSpecification(str(error), line_of(greater)) from None
 
@@ -176,6 +194,17 @@ class _Reader:
         for index, size in zip(variable.indices, tensor.shape, strict=True):
             place = place * size + index
         return place if tensor is self._input else -1 - place
+
+
+def declaration_lines(text: bytes) -> dict[str, int]:
+    """Where networks and tensors are declared, by name."""
+    plain = re.sub(rb";[^\n]*", b"", text)
+    found: dict[str, int] = {}
+    line, start = 1, 0
+    for match in _DECLARED.finditer(plain):
+        line, start = line + plain.count(b"\n", start, match.start()), match.start()
+        found.setdefault(match[1].decode("ascii", errors="replace"), line)
+    return found
 
 
 def line_of(expr: Any) -> int | None:

@@ -7,8 +7,8 @@ as written.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 from provenn.verifier.emptiness import PROGRAMS, proved_empty
@@ -18,6 +18,11 @@ from provenn.verifier.spec import Case, Clause, Constraint, InputSet
 
 DEPTH, DISJUNCTS, ATOMS, CELLS = 60, 100_000, 5_000_000, 20_000_000
 """Limits: of nesting, of disjuncts, of atoms in all disjuncts together, of numbers in all boxes and in all matrices."""
+
+LINES = 8
+"""How many lines are named at most."""
+
+ELSEWHERE = "is not read here; provenn-vnnlib decides such queries"
 
 ZERO, ONE = Fraction(0), Fraction(1)
 
@@ -40,7 +45,7 @@ class Linear:
     def times(self, other: Linear) -> Linear:
         """The product, if one factor is a number.   Raises: InvalidSpecification if neither is."""
         if self.terms and other.terms:
-            raise InvalidSpecification("a product of variables is not linear")
+            raise InvalidSpecification(f"a product of variables is not linear: it {ELSEWHERE}")
         return NOTHING.plus(other, self.constant) if not self.terms else NOTHING.plus(self, other.constant)
 
 
@@ -54,6 +59,7 @@ class Bound:
     index: int
     value: Fraction
     lower: bool
+    line: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +76,7 @@ class Cut:
 
     terms: tuple[tuple[int, Fraction], ...]
     bound: Fraction
+    line: int | None = field(default=None, compare=False)
 
 
 Atom = Bound | Cut | Row
@@ -77,7 +84,7 @@ Disjunct = list[Atom]
 Formula = list[Disjunct]
 
 
-def at_least_zero(term: Linear) -> Atom:
+def at_least_zero(term: Linear, line: int | None = None) -> Atom:
     """The atom  term >= 0.   Raises: InvalidSpecification for one without variables, or over X and Y together."""
     terms, constant = term.terms, term.constant
     if not terms:
@@ -88,10 +95,10 @@ def at_least_zero(term: Linear) -> Atom:
         return Row(terms, -constant)
     if len(terms) == 1:
         ((index, slope),) = terms.items()
-        return Bound(index, require_moderate(-constant / slope), slope > 0)
+        return Bound(index, require_moderate(-constant / slope), slope > 0, line)
     if all(variable >= 0 for variable in terms):
-        return Cut(tuple((i, -value) for i, value in sorted(terms.items())), constant)
-    raise InvalidSpecification("a constraint over inputs and outputs together is not read")
+        return Cut(tuple((i, -value) for i, value in sorted(terms.items())), constant, line)
+    raise InvalidSpecification(f"a constraint over inputs and outputs together {ELSEWHERE}")
 
 
 def either(parts: Iterable[Formula]) -> Formula:
@@ -119,12 +126,16 @@ def both(left: Formula, right: Formula) -> Formula:
     return [a + b for a in left for b in right]
 
 
-def cases(formulas: Iterable[Formula], inputs: int, outputs: int) -> tuple[Case, ...]:
-    """The conjunction as cases: distinct input sets in first-seen order, each with its clauses in order.
+def cases(
+    formulas: Iterable[Formula], inputs: int, outputs: int, declared: Callable[[int], int | None] = lambda _: None
+) -> tuple[tuple[Case, ...], tuple[str, ...]]:
+    """The conjunction as cases: distinct input sets in first-seen order, each with its clauses in order; warnings.
 
-    A disjunct whose inputs are seen to be empty is dropped; one that says nothing of the outputs gives a clause
-    without rows: every output is unsafe. Raises: InvalidSpecification (an input without a bound; all input sets
-    empty), ResourceLimit.
+    declared: the line where an input is declared, for errors.
+
+    A disjunct whose inputs are seen to be empty is dropped, of which there is a warning; one that says nothing of the
+    outputs gives a clause without rows: every output is unsafe. Raises: EmptyRegion if all input sets are empty;
+    InvalidSpecification (an input without a bound), ResourceLimit.
     """
     common: Disjunct = []
     varying: Formula = [[]]
@@ -135,34 +146,47 @@ def cases(formulas: Iterable[Formula], inputs: int, outputs: int) -> tuple[Case,
             varying = both(varying, formula)
     box = _Box((None,) * inputs, (None,) * inputs)
     fixed = box.changes(common)
-    _require_region([fixed])
+    if (crossed := _crossed(fixed)) is not None:
+        raise EmptyRegion(f"empty region: {_emptied(crossed, common)}")
     box = box.changed(fixed)
     rows = [atom for atom in common if isinstance(atom, Row)]
     shared = [atom for atom in common if isinstance(atom, Cut)]
     _limit(outputs * sum(len(rows) + len(disjunct) for disjunct in varying), "clauses")
     changes = [box.changes(disjunct) for disjunct in varying]
-    _require_region(changes)
-    found: dict[tuple[_Changes, tuple[Cut, ...]], list[Clause]] = {}
+    empty = [(crossed, k) for k, change in enumerate(changes) if (crossed := _crossed(change)) is not None]
+    why = [_emptied(crossed, common + varying[k]) for crossed, k in empty[:1]]
+    if len(empty) == len(varying):
+        raise EmptyRegion(f"empty region: {why[0]}")
+    found: dict[_Inputs, list[Clause]] = {}
     for disjunct, change in zip(varying, changes, strict=True):
-        if _reversed(change) is None:
+        if _crossed(change) is None:
             more = [atom for atom in disjunct if isinstance(atom, Row)]
             cuts = dict.fromkeys((*shared, *(atom for atom in disjunct if isinstance(atom, Cut))))
             found.setdefault((change, tuple(cuts)), []).append(_clause(rows + more, outputs))
     _limit(inputs * sum(1 + len(cuts) for _, cuts in found), "input sets")
-    return _possible([Case(box.changed(c).complete(cuts), tuple(clauses)) for (c, cuts), clauses in found.items()])
+    made = {key: Case(box.changed(key[0]).complete(key[1], declared), tuple(c)) for key, c in found.items()}
+    impossible = [key for key, case in made.items() if key[1] and proved_empty(case.inputs, len(found) <= PROGRAMS)]
+    why += [f"{IMPOSSIBLE}{at(cut.line for cut in cuts)}" for _, cuts in impossible[:1]]
+    if len(impossible) == len(made):
+        raise EmptyRegion(f"empty region: {why[-1]}")
+    count = len(empty) + sum(len(made.pop(key).clauses) for key in impossible)
+    dropped = f"{count} of {len(varying)} disjuncts allow no input and hold vacuously"
+    return tuple(made.values()), (f"{dropped}: {why[0]}",) if count else ()
 
 
-def _possible(found: list[Case]) -> tuple[Case, ...]:
-    """The cases whose constraints are not proved to be impossible.   Raises: InvalidSpecification if there are none."""
-    few = len(found) <= PROGRAMS
-    left = tuple(case for case in found if not (case.inputs.constraints and proved_empty(case.inputs, few)))
-    if not left:
-        raise EmptyRegion("empty region: no point of the box satisfies the constraints over several inputs")
-    return left
+def at(lines: Iterable[int | None]) -> str:
+    """Where that is: the first few of these lines."""
+    known = sorted({line for line in lines if line is not None})[:LINES]
+    return f" (line {', '.join(map(str, known))})" if known else ""
 
 
 _Changes = tuple[tuple[int, Fraction | None, Fraction | None], ...]
 """(input, its lower bound, its upper bound) for some inputs, in order."""
+
+_Inputs = tuple[_Changes, tuple[Cut, ...]]
+"""What tells an input set from others: where it tightens the common box, and its constraints."""
+
+IMPOSSIBLE = "no point of the box satisfies the constraints over several inputs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,31 +216,33 @@ class _Box:
             lower[i], upper[i] = low, high
         return _Box(lower, upper)
 
-    def complete(self, cuts: Sequence[Cut]) -> InputSet:
+    def complete(self, cuts: Sequence[Cut], declared: Callable[[int], int | None]) -> InputSet:
         """The set of inputs.   Raises: InvalidSpecification naming an input without a bound."""
+        for side, bounds in (("lower", self.lower), ("upper", self.upper)):
+            if None in bounds:
+                missing = bounds.index(None)
+                reason = f"X_{missing} has no {side} bound: every input needs both"
+                raise InvalidSpecification(reason, declared(missing))
         constraints = tuple(Constraint(_spread(dict(cut.terms), len(self.lower)), cut.bound) for cut in cuts)
-        return InputSet(_complete(self.lower, "lower"), _complete(self.upper, "upper"), None, constraints)
+        lower, upper = (tuple(v for v in side if v is not None) for side in (self.lower, self.upper))
+        return InputSet(lower, upper, None, constraints)
 
 
-def _complete(bounds: Sequence[Fraction | None], side: str) -> tuple[Fraction, ...]:
-    found = tuple(value for value in bounds if value is not None)
-    if len(found) < len(bounds):
-        raise InvalidSpecification(f"X_{bounds.index(None)} has no {side} bound: every input needs both")
-    return found
-
-
-def _reversed(changes: _Changes) -> str | None:
-    """Says where a lower bound lies above its upper bound, or None."""
+def _crossed(changes: _Changes) -> tuple[int, Fraction, Fraction] | None:
+    """The first input whose lower bound lies above its upper bound, and the two, or None."""
     for i, low, high in changes:
         if low is not None and high is not None and low > high:
-            return f"X_{i} must be at least {float(low)!r} and at most {float(high)!r}"
+            return i, low, high
     return None
 
 
-def _require_region(boxes: Sequence[_Changes]) -> None:
-    reasons = [_reversed(changes) for changes in boxes]
-    if None not in reasons:
-        raise EmptyRegion(f"empty region: {reasons[0]}")
+def _emptied(crossed: tuple[int, Fraction, Fraction], atoms: Disjunct) -> str:
+    """Says so, with the lines of the two bounds among the atoms."""
+    i, low, high = crossed
+    bounds = [atom for atom in atoms if isinstance(atom, Bound)]
+    ends = (Bound(i, low, True), Bound(i, high, False))
+    lines = [next((bound.line for bound in bounds if bound == end), None) for end in ends]
+    return f"X_{i} must be at least {float(low)!r} and at most {float(high)!r}{at(lines)}"
 
 
 def _clause(rows: Sequence[Row], outputs: int) -> Clause:

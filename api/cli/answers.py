@@ -23,6 +23,7 @@ MEANING = {
     "checked": "every claim re-proved by the trusted checker, rigorously in real arithmetic",
     "deployed": "every claim re-proved by the trusted checker, for every float32 execution in any order",
     "computed": "floating point only: no certificate",
+    "vacuous": "the property allows no input, exactly: nothing was computed, and there is no certificate",
     "replayed": "the counterexample was run by onnxruntime",
 }
 
@@ -64,6 +65,7 @@ def as_json(answer: Answer) -> dict[str, Any]:
         "margin": None if None in margins else min(m for m in margins if m is not None),
         "seconds": answer.seconds,
         "assurance": _assurance(answer),
+        "warnings": [warning for r in answer.results for warning in r.warnings],
         "reason": next((r.reason for r in answer.results if r.verdict == answer.verdict and r.reason), None),
         "certificate": certificates[0] if len(items) == 1 and certificates else None,
         "counterexample": next((i["counterexample"] for i in items if i["counterexample"]), None),
@@ -94,7 +96,7 @@ def _item(answer: Answer, index: int) -> dict[str, Any]:
 def _assurance(answer: Answer) -> str | None:
     """The weakest among those that decide the verdict."""
     found = {r.assurance for r in answer.results if r.verdict == answer.verdict}
-    return next((a for a in (None, "computed", "checked", "deployed", "replayed") if a in found), None)
+    return next((a for a in (None, "vacuous", "computed", "checked", "deployed", "replayed") if a in found), None)
 
 
 def _verdict(verdict: str) -> Text:
@@ -119,6 +121,9 @@ def _single(answer: Answer) -> RenderableType:
         table.add_row("assurance", f"{result.assurance}: {MEANING[result.assurance]}")
     if result.reason:
         table.add_row("reason", Text(result.reason))
+    for warning in result.warnings:
+        if warning != result.reason:
+            table.add_row("warning", Text(warning))
     if result.counterexample:
         table.add_row("output", Text(_numbers(result.counterexample.output)))
         table.add_row("counterexample", Text(kept.counterexample or "not kept: give --out DIR"))

@@ -84,7 +84,8 @@ Semantics = Annotated[
 StateFile = Annotated[
     Path | None,
     typer.Option(
-        metavar="FILE", help="Keep a search that time or Ctrl-C ends in FILE; the same command goes on from there."
+        metavar="FILE",
+        help="Keep a search that time, memory or a signal ends in FILE; the same command goes on from there.",
     ),
 ]
 

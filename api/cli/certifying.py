@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from typer import BadParameter
 
 from provenn.api.certification import ItemResult, LoadedModel, Options, load_model
 from provenn.api.cli import answers, artifacts, outcome
@@ -30,7 +36,7 @@ def run(request: Request, as_json: bool) -> int:
         require_second_opinion()
     trouble: ProvennError | None = _prepared(request, as_json)
     start = time.monotonic()
-    with progress_bar() as bar:
+    with _terminable(request), progress_bar() as bar:
         model = load_model(read_file(request.model))
         questions = _questions(request, model)
         wanted = (request.method, request.seconds, request.device, request.seed)
@@ -43,6 +49,7 @@ def run(request: Request, as_json: bool) -> int:
     folder = None if request.out is None else str(request.out)
     found = Answer(questions.points, results, kept, folder, time.monotonic() - start, second)
     trouble = trouble or (second.error if second is not None else None)
+    outcome.warn(warning for result in results for warning in result.warnings)
     said = answers.as_json(found) | ({"error": outcome.described(trouble)} if trouble else {})
     outcome.show(said, answers.as_view(found), as_json)
     if trouble is not None:
@@ -51,11 +58,29 @@ def run(request: Request, as_json: bool) -> int:
     return CODES[found.verdict]
 
 
+@contextmanager
+def _terminable(request: Request) -> Iterator[None]:
+    """While a search is kept SIGTERM ends the command as Ctrl-C does, from within: what is open is saved first.
+
+    Raises: BadParameter if it cannot be kept where it should be.
+    """
+    if request.save is None:
+        yield
+        return
+    if not request.save.parent.is_dir():
+        raise BadParameter(f"there is no folder {request.save.parent}", param_hint="--save")
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(ExitCode.TERMINATED))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _questions(request: Request, model: LoadedModel) -> Questions:
     if isinstance(request.property, Robustness):
         return from_options(request.property, model)
     assert request.property is not None
-    return from_file(request.property)
+    return from_file(request.property, model)
 
 
 def _compared(request: Request, model: LoadedModel, results: list[ItemResult], options: Options) -> CrossCheck | None:

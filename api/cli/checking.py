@@ -44,6 +44,8 @@ def examine(certificate: Path, model: Path, specification: Path | None) -> dict[
         return {"accepted": True, **report, "proves": stated(files) + executed}
     except CertificateRejected as refusal:
         return {"accepted": False, "claim": refusal.claim, "reason": refusal.reason}
+    except MemoryError:
+        return {"accepted": False, "claim": "environment", "reason": "the memory does not suffice for it"}
 
 
 def stated(files: dict[str, bytes]) -> str:

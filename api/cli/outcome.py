@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import IntEnum
 from types import TracebackType
 from typing import Any
@@ -26,6 +26,7 @@ class ExitCode(IntEnum):
     TIMEOUT = 12
     REJECTED = 13
     INTERRUPTED = 130
+    TERMINATED = 143
 
 
 class CannotWrite(ProvennError):
@@ -50,6 +51,12 @@ def console(stderr: bool = False) -> Console:
     """Where tables and progress go: as wide as the terminal; in a log as wide as any table, so that no name is cut."""
     found = Console(stderr=stderr, highlight=False)
     return found if found.is_terminal else Console(stderr=stderr, highlight=False, width=max(found.width, 150))
+
+
+def warn(warnings: Iterable[str]) -> None:
+    """`warning: ...` on stderr, a line each."""
+    for warning in warnings:
+        sys.stderr.write(f"warning: {warning}\n")
 
 
 def complain(error: Exception, as_json: bool) -> None:

@@ -16,6 +16,7 @@ from provenn.api.cli.progress import Bar
 from provenn.api.cli.request import Robustness
 from provenn.api.report import Point
 from provenn.solvers.base import Budget
+from provenn.verifier.errors import ProvennError, in_file
 from provenn.verifier.numbers import exact
 from provenn.verifier.spec import Specification
 from provenn.verifier.spec_json import robustness
@@ -33,10 +34,19 @@ class Questions:
     specifications: Iterator[Specification]
 
 
-def from_file(path: Path) -> Questions:
-    """One question: the property in a .vnnlib or .json file.   Raises: InvalidFile, InvalidSpecification."""
-    specification = read_specification(read_file(path))
-    return Questions((Point(None, None),), iter([specification]))
+def from_file(path: Path, model: LoadedModel) -> Questions:
+    """One question: the property in a .vnnlib or .json file, which must fit the network.
+
+    Raises: InvalidFile, InvalidSpecification, ResourceLimit, all naming the file.
+    """
+    data = read_file(path)
+    try:
+        found = read_specification(data)
+        found.require_fits(math.prod(model.graph.input_shape), math.prod(model.graph.output_shape))
+    except ProvennError as error:
+        raise in_file(path, error) from None
+    warnings = tuple(f"{path}: {warning}" for warning in found.warnings)
+    return Questions((Point(None, None),), iter([replace(found, warnings=warnings)]))
 
 
 def from_options(asked: Robustness, model: LoadedModel) -> Questions:

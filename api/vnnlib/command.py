@@ -1,21 +1,24 @@
 """`provenn-vnnlib`: the commands verify and supports, --name and --version.
 
-A verdict exits with 0, whatever it is; anything else is one line on stderr, and exit code 2. What a command does not
-need it does not import: torch is loaded for queries that are not decided without it.
+A verdict exits with 0, whatever it is; what is wrong with the input is one line on stderr, and exit code 2. A failure
+of our own is a verdict, `unknown`, with the failure on stderr. What a command does not need it does not import: torch
+is loaded for queries that are not decided without it.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from math import inf
 from pathlib import Path
+from types import TracebackType
 
 from provenn import __version__
 from provenn.api.vnnlib.capabilities import CAPABILITIES
 from provenn.api.vnnlib.deadline import BEGAN, Deadline, supervised
-from provenn.verifier.errors import InvalidSpecification, ProvennError
+from provenn.verifier.errors import InvalidSpecification, ProvennError, ResourceLimit, in_file
 
 BAD_INPUT = 2
 
@@ -32,13 +35,29 @@ def main(arguments: Sequence[str] | None = None, began: float = BEGAN) -> int:
         ended = supervised(deadline)
         if ended is not None:
             return ended
+        sys.excepthook = _unexpected
         try:
             return _verify(given, deadline)
         except (ProvennError, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
             return BAD_INPUT
+        except MemoryError:
+            print("error: the memory does not suffice", file=sys.stderr)
+            print("unknown")
+            return 0
     parser.print_usage(sys.stderr)
     return BAD_INPUT
+
+
+def _unexpected(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """A sys.excepthook: our own mistake, with its traceback on stderr, leaves the query open; Ctrl-C ends as ever."""
+    sys.__excepthook__(kind, error, trace)
+    if issubclass(kind, Exception):
+        sys.stderr.write(f"error: internal error, not yours: {kind.__name__}: {error}. Please report it\n")
+        sys.stderr.flush()
+        sys.stdout.write("unknown\n")
+        sys.stdout.flush()
+        os._exit(0)  # the interpreter would exit with 1 after a hook, and the standard has 0 for a verdict
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -56,6 +75,10 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument(
         "--serialise-assignments", type=Path, metavar="DIR",
         help="write a satisfying assignment into this folder, a TensorProto a variable, instead of printing it",
+    )  # fmt: skip
+    verify.add_argument(
+        "--semantics", choices=("real", "float32"), default="real",
+        help="what unsat is proved of: the files in real arithmetic (default), or every float32 execution of them",
     )  # fmt: skip
     supports = commands.add_parser("supports", help="say what queries and networks are supported")
     wanted = supports.add_mutually_exclusive_group(required=True)
@@ -92,14 +115,16 @@ def _verify(given: argparse.Namespace, deadline: Deadline) -> int:
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
     from provenn.api.vnnlib.answers import printed, write
-    from provenn.api.vnnlib.deciding import decide
+    from provenn.api.vnnlib.deciding import Decision, decide
     from provenn.verifier.query.reading import read_query
 
     try:
         query = read_query(text)
-        decision = decide(query, files, deadline)
-    except InvalidSpecification as error:
-        raise InvalidSpecification(f"{query_file}: {error}") from None
+        decision = decide(query, files, deadline, given.semantics)
+    except (InvalidSpecification, ResourceLimit) as error:
+        raise in_file(query_file, error) from None
+    except OSError as failure:  # of ours: the files that were named have been read
+        decision = Decision("unknown", (f"error: {failure}",))
     for note in decision.notes:
         print(f"{query_file}: {note}", file=sys.stderr)
     answer = f"{decision.verdict}\n"

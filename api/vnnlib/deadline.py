@@ -45,8 +45,9 @@ def supervised(deadline: Deadline) -> int | None:
     """Splits the process in two: None in the one that works; in the other the exit code, once work or time has ended.
 
     The one that waits prints what the worker has printed, as soon as that has ended, or else `timed-out`: nothing that
-    the worker does, be it one long call that yields to nobody, holds up the end. Without a limit, or where processes
-    cannot be split, there is only the worker.
+    the worker does, be it one long call that yields to nobody, holds up the end. If it did not end by itself, killed
+    for its memory for instance, that is `unknown`. Without a limit, or where processes cannot be split, there is only
+    the worker.
     """
     if deadline.seconds is None or not hasattr(os, "fork"):
         return None
@@ -64,8 +65,11 @@ def supervised(deadline: Deadline) -> int | None:
         parts.append(os.read(source, 1 << 16))
         if not parts[-1]:
             _, status = os.waitpid(worker, 0)
-            sys.stdout.write(b"".join(parts).decode())
-            return os.waitstatus_to_exitcode(status)
+            code = os.waitstatus_to_exitcode(status)
+            if code < 0:
+                sys.stderr.write(f"error: the process that worked on it was ended by signal {-code}\n")
+            sys.stdout.write("unknown\n" if code < 0 else b"".join(parts).decode())
+            return max(code, 0)
     sys.stdout.write("timed-out\n")
     sys.stdout.flush()
     os.kill(worker, signal.SIGKILL)

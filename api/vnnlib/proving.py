@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ from provenn.models.query.replaying import Execution
 from provenn.models.query.stepping import written_with_steps
 from provenn.verifier.check import CertificateRejected, Network, read_network
 from provenn.verifier.check.claims import row_margins
-from provenn.verifier.check.rows import Bounds, Box
+from provenn.verifier.check.rows import Bounds, Box, Semantics
 from provenn.verifier.check.specification import Case, read_json
 from provenn.verifier.errors import InvalidModel
 from provenn.verifier.query.meaning import Layout, Meaning, Watched, watching
@@ -36,14 +36,34 @@ if TYPE_CHECKING:
 Samples = Sequence[tuple["Point", Execution]]
 
 Point = NDArray[np.float32]
+Errors = NDArray[np.float64]
+
+
+class How(TypedDict, total=False):
+    """Options of `searched`."""
+
+    method: str
+    semantics: Semantics
 
 
 class Found(NamedTuple):
-    """A verdict on the network of the query, the point of its counterexample, and why there is no more."""
+    """A verdict on the network of the query, the point of its counterexample, how sure it is, and why no more."""
 
     verdict: str
     point: Point | None
+    assurance: str | None
     reason: str | None
+
+
+class Read(NamedTuple):
+    """A candidate as the kernel reads it, `itself` or rewritten for it.
+
+    errors [terms]: how far what the files compute was from real arithmetic on their numbers, at the samples.
+    """
+
+    network: Network
+    errors: Errors
+    itself: bool
 
 
 LONGEST = 1e6
@@ -62,10 +82,14 @@ UNWATCHED = Watched()
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A network that computes the terms of the layout, and more outputs that a proof must watch."""
+    """A network that computes the terms of the layout, and more outputs that a proof must watch.
+
+    rewritten: it does not execute the files' own operations.
+    """
 
     content: bytes
     watched: Watched = UNWATCHED
+    rewritten: bool = False
 
     def asked(self, meant: Meaning, where: Layout) -> Meaning:
         """The specification of this network."""
@@ -77,77 +101,90 @@ def candidates(implementations: Sequence[Implementation], where: Layout) -> Iter
     together = joined(implementations, where)
     yield Candidate(serialised(together))
     stepped = written_with_steps(together)
-    yield Candidate(serialised(stepped.model), stepped.watched)
+    yield Candidate(serialised(stepped.model), stepped.watched, rewritten=True)
 
 
-def proved_by_kernel(candidate: Candidate, meant: Meaning, where: Layout, samples: Samples) -> bool:
-    """Whether the trusted kernel's own bounds exclude every clause: small networks of the operators it reads.
+def read_by_kernel(candidate: Candidate, where: Layout, samples: Samples) -> Read | None:
+    """The candidate as the trusted kernel reads it: small networks of its operators.
 
-    False says nothing.
+    None where it does not, or not the function that the files compute at the samples.
     """
     try:
-        network = _network(candidate.content)
-        cases = read_json(candidate.asked(meant, where).specification.text)
+        network, itself = _network(candidate.content)
     except (CertificateRejected, InvalidModel):
-        return False
-    sizes = [network.steps[i].length for i in range(len(network.steps))]
-    rows = sum(len(clause.bound) for case in cases for clause in case.clauses)
-    if sum(a * b for a, b in pairwise(sizes)) > SMALL or rows > ROWS or not _agrees(network, where, samples):
-        return False
-    with np.errstate(all="ignore"):
-        return all(_excluded(network, case) for case in cases)
+        return None
+    sizes = [step.length for step in network.steps]
+    if sum(a * b for a, b in pairwise(sizes)) > SMALL:
+        return None
+    boxes = []
+    for point, _ in samples:
+        exact = point.astype(np.float64)
+        boxes.append(Bounds(network, Box(exact, exact)).box(network.output))
+    errors = deviations(samples, where, [(box.lower, box.upper) for box in boxes])
+    return None if errors is None else Read(network, errors, itself and not candidate.rewritten)
 
 
-def _network(content: bytes) -> Network:
+def proved_by_kernel(network: Network, meant: Meaning, semantics: Semantics) -> bool:
+    """Whether the trusted kernel's own bounds exclude every clause, of few rows.   False says nothing."""
+    try:
+        with np.errstate(all="ignore"):
+            return few(meant) and all(_excluded(network, c, semantics) for c in read_json(meant.specification.text))
+    except CertificateRejected:
+        return False
+
+
+def few(meant: Meaning) -> bool:
+    """Whether its clauses have few enough rows to be tried so."""
+    return sum(len(clause.bound) for case in meant.specification.cases for clause in case.clauses) <= ROWS
+
+
+def _network(content: bytes) -> tuple[Network, bool]:
     """As the kernel reads it; a small network that it refuses also with matrices for what copies and adds entries.
 
     Raises: CertificateRejected, InvalidModel.
     """
     try:
-        return read_network(content)
+        return read_network(content), True
     except CertificateRejected:
         if len(content) > FEW:
             raise
-    return read_network(with_matrices(ModelProto.FromString(content)).SerializeToString())
+    return read_network(with_matrices(ModelProto.FromString(content)).SerializeToString()), False
 
 
-def _agrees(network: Network, where: Layout, samples: Samples) -> bool:
-    """Whether the kernel's network has at the samples what the files compute there."""
-    for point, execution in samples:
-        exact = point.astype(np.float64)
-        box = Bounds(network, Box(exact, exact)).box(network.output)
-        if not near(terms(execution, where), box.lower, box.upper):
-            return False
-    return bool(samples)
+def deviations(samples: Samples, where: Layout, exact: Sequence[tuple[Errors, Errors]]) -> Errors | None:
+    """How far the files' values of each term were from intervals of the exact ones, at most, at the samples.
+
+    The intervals may have more outputs after the terms. None where a value is not finite, or further away than NEAR of
+    1 + the largest value: the candidate is another function.
+    """
+    found = np.zeros(len(where.terms))
+    for (_, execution), ends in zip(samples, exact, strict=True):
+        values = terms(execution, where)
+        lower, upper = (end[: len(values)] for end in ends)
+        if not all(np.isfinite(part).all() for part in (values, lower, upper)):
+            return None
+        gap = np.maximum(np.abs(values - lower), np.abs(values - upper))
+        if (np.maximum(lower - values, values - upper) > NEAR * (1 + np.abs(values).max())).any():
+            return None
+        found = np.maximum(found, gap)
+    return found if samples else None
 
 
-def near(values: NDArray[np.float64], lower: NDArray[np.float64], upper: NDArray[np.float64]) -> bool:
-    """Whether values lie within NEAR of an interval; the interval may have more outputs after them."""
-    lower, upper = lower[: len(values)], upper[: len(values)]
-    if not all(np.isfinite(part).all() for part in (values, lower, upper)):
-        return False
-    slack = NEAR * (1 + np.abs(values).max())
-    return bool(((lower - slack <= values) & (values <= upper + slack)).all())
-
-
-def _excluded(network: Network, case: Case) -> bool:
-    """Whether every clause has a row with a proved margin above 0."""
-    bounds = Bounds(network, *case.region())
+def _excluded(network: Network, case: Case, semantics: Semantics) -> bool:
+    """Whether every clause has a row with a proved margin above 0.   Raises: CertificateRejected."""
+    bounds = Bounds(network, *case.region(), semantics)
     open_ = dict(enumerate(case.clauses))
     for way in ("interval", "crown"):
         rows = [(k, row, d) for k, clause in open_.items() for row, d in zip(*clause, strict=True)]
-        try:
-            margins = row_margins(bounds, [(row, d) for _, row, d in rows], way) if rows else []
-        except CertificateRejected:
-            return False
+        margins = row_margins(bounds, [(row, d) for _, row, d in rows], way) if rows else []
         for (k, _, _), margin in zip(rows, margins, strict=True):
             if margin is not None and margin > Fraction(0):
                 open_.pop(k, None)
     return not open_
 
 
-def loaded(candidate: Candidate, where: Layout, samples: Samples) -> LoadedModel:
-    """The candidate as the engine reads it.
+def loaded(candidate: Candidate, where: Layout, samples: Samples) -> tuple[LoadedModel, Errors]:
+    """The candidate as the engine reads it, and the errors of what the files compute.
 
     Raises: InvalidModel if it does not agree with what the files compute at the samples; UnsupportedOp, ResourceLimit.
     """
@@ -156,19 +193,23 @@ def loaded(candidate: Candidate, where: Layout, samples: Samples) -> LoadedModel
     from provenn.api.certification import load_model
 
     model = load_model(candidate.content)
-    for point, execution in samples:
+    exact = []
+    for point, _ in samples:
         shaped = torch.from_numpy(point).double().reshape(1, *model.graph.input_shape)
-        exact = model.graph.forward(shaped).numpy().ravel()
-        if not near(terms(execution, where), exact, exact):
-            raise InvalidModel("the network of the query does not compute what its files do; nothing is proved of it")
-    return model
+        values = model.graph.forward(shaped).numpy().ravel()
+        exact.append((values, values))
+    errors = deviations(samples, where, exact)
+    if errors is None:
+        raise InvalidModel("the network of the query does not compute what its files do; nothing is proved of it")
+    return model, errors
 
 
-def searched(model: LoadedModel, meant: Meaning, deadline: Deadline, method: str = "auto") -> Found:
+def searched(model: LoadedModel, meant: Meaning, deadline: Deadline, **how: Unpack[How]) -> Found:
     """What the ordinary path finds in the time left."""
     from provenn.api.certification import Options, certify
 
     seconds = min(max(deadline.left, 0.0), LONGEST)
-    (found,) = certify(model, [meant.specification], Options(method=method, seconds=seconds))
+    (found,) = certify(model, [meant.specification], Options(seconds=seconds, **how))
     shown = found.counterexample
-    return Found(found.verdict, None if shown is None else np.array(shown.input, np.float32), found.reason)
+    point = None if shown is None else np.array(shown.input, np.float32)
+    return Found(found.verdict, point, found.assurance, found.reason)

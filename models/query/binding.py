@@ -29,6 +29,10 @@ REAL = frozenset({TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64, Tens
 """What a model may hold where the declaration says `real`."""
 
 
+NARROW = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16})
+"""Floats that a float64 is rounded to."""
+
+
 @dataclass(frozen=True)
 class Port:
     """A tensor of a model that declared elements stand for. kind: ONNX's element type; shape: without symbols."""
@@ -70,6 +74,15 @@ class Implementation:
         return self.fitted[1]
 
     @property
+    def rounding(self) -> str | None:
+        """What its model rounds to a narrower float, where float64 is declared; None for nothing."""
+        if all(tensor.dtype != "float64" for tensor in self.network.tensors):
+            return None
+        narrowing = [node for node in self.model.graph.node if node.op_type in ("Cast", "CastLike")]
+        kinds = {name: {a.i for a in n.attribute if a.name == "to"} for n in narrowing for name in n.output}
+        return next((name for name, kind in kinds.items() if not kind or kind & NARROW), None)
+
+    @property
     def ports(self) -> tuple[Port, ...]:
         """All of them, in the order of declaration."""
         return (*self.inputs, *self.computed)
@@ -102,22 +115,25 @@ def _require_sound(query: Query) -> None:
         if tensor.dtype not in SOUND:
             raise InvalidSpecification(
                 f"tensor '{tensor.name}' is declared {tensor.dtype}: no sound analysis of this element type is known "
-                f"here; sound: {', '.join(SOUND)}. Declared real, its model is read as one over the real numbers"
+                f"here; sound: {', '.join(SOUND)}. Declared real, its model is read as one over the real numbers",
+                tensor.line,
             )
 
 
 def _models(query: Query, files: Mapping[str, bytes]) -> dict[str, ModelProto]:
     """The models of all networks that need one.   Raises: InvalidSpecification if other ones are given."""
     own = {network.name: network.equal_to for network in query.networks}
+    lines = {network.name: network.line for network in query.networks}
     if is_vnnlib1(query):
         if len(files) != 1:
             raise InvalidSpecification(f"VNN-LIB 1.0 speaks of one network, {len(files)} model files are given")
         files = dict.fromkeys(own, next(iter(files.values())))
     for name, same in own.items():
         if same is None and name not in files:
-            raise InvalidSpecification(f"network '{name}' is declared, but no model file is given for it")
+            raise InvalidSpecification(f"network '{name}' is declared, but no model file is given for it", lines[name])
         if same is not None and name in files:
-            raise InvalidSpecification(f"network '{name}' is declared equal to '{same}': it takes no file of its own")
+            reason = f"network '{name}' is declared equal to '{same}': it takes no file of its own"
+            raise InvalidSpecification(reason, lines[name])
     for name in files:
         if name not in own:
             raise InvalidSpecification(f"a model file is given for '{name}', which the query does not declare")
@@ -139,7 +155,8 @@ def _fitted(network: Network, model: ModelProto) -> Ports:
         if len(declared) != len(found):
             names = ", ".join(f"'{value.name}'" for value in list(found)[:5])
             raise InvalidSpecification(
-                f"network '{network.name}' declares {len(declared)} {what}, its model has {len(found)} ({names})"
+                f"network '{network.name}' declares {len(declared)} {what}, its model has {len(found)} ({names})",
+                network.line,
             )
     pairs = zip(network.inputs, given, strict=True)
     inputs = tuple(_port(network, tensor, value) for tensor, value in pairs)
@@ -180,16 +197,17 @@ def _port(network: Network, tensor: Tensor, value: ValueInfoProto) -> Port:
     kind, wanted = value.type.tensor_type.elem_type, SOUND[tensor.dtype]
     held = f"'{value.name}' of its model holds {type_name(kind)}"
     if wanted is not None and kind != wanted:
-        raise InvalidSpecification(f"{where} is declared {tensor.dtype}, but {held}")
+        raise InvalidSpecification(f"{where} is declared {tensor.dtype}, but {held}", tensor.line)
     if kind not in REAL:
-        raise InvalidSpecification(f"{where}: {held}, which is not read")
+        raise InvalidSpecification(f"{where}: {held}, which is not read", tensor.line)
     shape = tensor.shape or ()
     dims = [d.dim_value if d.HasField("dim_value") else None for d in value.type.tensor_type.shape.dim]
     known = value.type.tensor_type.HasField("shape")
     if known and (len(dims) != len(shape) or any(d not in (None, n) for d, n in zip(dims, shape, strict=True))):
         found = ", ".join("?" if d is None else str(d) for d in dims)
         raise InvalidSpecification(
-            f"{where} is declared with shape {list(shape)}, but '{value.name}' of its model has [{found}]"
+            f"{where} is declared with shape {list(shape)}, but '{value.name}' of its model has [{found}]",
+            tensor.line,
         )
     return Port(value.name, kind, shape, tensor.elements)
 
@@ -228,7 +246,8 @@ def _node_output(
         named = [node.output[0] for node in model.graph.node if node.name == name and len(node.output) == 1]
         if len(named) != 1:
             raise InvalidSpecification(
-                f"hidden '{tensor.name}' of network '{network.name}': no node of its model computes '{name}'"
+                f"hidden '{tensor.name}' of network '{network.name}': no node of its model computes '{name}'",
+                tensor.line,
             )
         name = named[0]
     if name not in known or not known[name].type.HasField("tensor_type"):
@@ -241,7 +260,8 @@ def _require_isomorphic(network: Network, model: ModelProto, other: ModelProto) 
     if _structure(model) != _structure(other):
         raise InvalidSpecification(
             f"network '{network.name}' is declared isomorphic to '{network.isomorphic_to}', but the graph of its model "
-            "is another one"
+            "is another one",
+            network.line,
         )
 
 

@@ -36,7 +36,7 @@ def _reached(graph: Graph, box: Interval, size: Tensor, elements: int) -> Tensor
     reached = torch.zeros_like(lower)
     wide = torch.nonzero((lower < upper).any(0))[:, 0]
     values = sum(torch.Size(node.shape).numel() for node in graph.nodes)
-    for some in wide.split(max(1, elements // (values * batch))):
+    for some in torch.split(wide, max(1, elements // (values * batch))):
         at = torch.arange(lower.shape[1], device=lower.device) == some.unsqueeze(1)
         ends = (torch.where(at, x.unsqueeze(1), middle.unsqueeze(1)) for x in (lower, upper))
         alone = Interval(*(x.reshape(-1, *graph.input_shape) for x in ends))

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import heapq
 import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count, groupby
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from provenn.solvers.branch_and_bound.archive import BLOCK, BROKEN, Named, read, write
+from provenn.verifier.errors import BackendError
 
 MEMORY = 1024.0
 """MiB of domains held in memory, by default."""
 
 FIRST = 256
 """Rows that a queue has room for at first."""
+
+Entry = tuple[float, int, int]
+"""Margin, number of arrival, and slot of a row."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,14 +51,22 @@ class Domains:
         """The same rows with some fields new."""
         return Domains({**self.fields, **fields})
 
+    def to(self, device: torch.device) -> Domains:
+        """The same rows on a device."""
+        return Domains({name: values.to(device) for name, values in self.fields.items()})
 
-def joined(parts: Sequence[Domains]) -> Domains:
-    """All rows; those with fewer columns in a two-dimensional field are padded with -1 (whole numbers) or 0."""
-    together = {}
-    for name in parts[0].fields:
-        width = max(part[name].shape[1] for part in parts) if parts[0][name].dim() == 2 else 0
-        together[name] = torch.cat([widened(part[name], width) for part in parts])
-    return Domains(together)
+
+def named(blocks: Iterable[Domains]) -> Iterator[Named]:
+    """The fields of every block under its number, to be written."""
+    for number, block in enumerate(blocks):
+        for name, values in block.fields.items():
+            yield f"{number}.{name}", values.numpy(force=True)
+
+
+def blocks_of(arrays: Iterable[Named]) -> Iterator[Domains]:
+    """The blocks that gave the arrays, on the CPU, one at a time."""
+    for _, block in groupby(arrays, key=lambda array: array[0].partition(".")[0]):
+        yield Domains({name.partition(".")[2]: torch.from_numpy(values) for name, values in block})
 
 
 def widened(values: Tensor, width: int) -> Tensor:
@@ -62,24 +76,36 @@ def widened(values: Tensor, width: int) -> Tensor:
     return torch.nn.functional.pad(values, (0, width - values.shape[1]), value=-1 if values.dtype == torch.int64 else 0)
 
 
+@dataclass(frozen=True)
+class Spilled:
+    """Rows in a file: the smallest margin, and how many there are."""
+
+    margin: float
+    count: int
+    path: Path
+
+
 class Queue:
     """The smallest margin first; ties in the order of arrival. Rows live in tensors that grow by doubling.
 
     memory: MiB of rows beyond which the half with the largest margins moves to a file; it comes back when all else is
-    decided. Time: O(log n) a row; memory: `memory` MiB, twice that while it grows.
+    decided. Every row is reachable at every moment: whatever interrupts whichever method, `blocks` has them all, some
+    perhaps twice. Time: O(log n) a row; memory: `memory` MiB, twice that while it grows.
     """
 
     def __init__(self, memory: float = MEMORY) -> None:
         self._limit = memory * 2**20
         self._rows: dict[str, Tensor] = {}
         self._free: list[int] = []
-        self._heap: list[tuple[float, int, int]] = []
+        self._heap: list[Entry] = []
+        self._taken: list[Entry] = []
         self._arrived = 0
         self._folder: tempfile.TemporaryDirectory[str] | None = None
-        self._spilled: list[tuple[float, int, Path]] = []
+        self._spilled: list[Spilled] = []
+        self._numbers = count()
 
     def __len__(self) -> int:
-        return len(self._heap) + sum(count for _, count, _ in self._spilled)
+        return len(self._heap) + len(self._taken) + sum(spilled.count for spilled in self._spilled)
 
     def __enter__(self) -> Self:
         return self
@@ -91,60 +117,74 @@ class Queue:
 
     @property
     def lowest(self) -> float:
-        """The smallest margin of all; infinity of none."""
-        first = [self._heap[0][0]] if self._heap else []
-        return min([*first, *(margin for margin, _, _ in self._spilled)], default=np.inf)
+        """The smallest margin of all, -infinity where one is no number; infinity of none."""
+        waiting = [entry[0] for entry in (*self._heap[:1], *self._taken)]
+        return min([*waiting, *(spilled.margin for spilled in self._spilled)], default=np.inf)
 
-    def push(self, domains: Domains, spill: bool = True) -> None:
-        """Adds rows; where they are too many for memory and spill, some go to disk, if that has room."""
-        if not len(domains):
-            return
-        slots = self._slots(domains)
-        where = torch.tensor(slots, device=domains["id"].device)
-        for name, values in domains.fields.items():
-            self._rows[name][where] = widened(values, self._rows[name].shape[1] if values.dim() == 2 else 0)
-        for slot, margin in zip(slots, domains["margin"].tolist(), strict=True):
-            heapq.heappush(self._heap, (margin, self._arrived, slot))
-            self._arrived += 1
-        if spill and len(self._heap) > 1 and len(self._heap) * self._bytes_a_row() > self._limit:
-            with suppress(OSError):  # a full disk: they stay in memory
-                self._spill()
+    def push(self, domains: Domains) -> None:
+        """Adds rows; where they are too many for memory, some go to disk, if that has room."""
+        for entry in self._stored(domains):
+            heapq.heappush(self._heap, entry)
+        if len(self._heap) > 1 and len(self._heap) * self._bytes_a_row() > self._limit:
+            self._spill()
 
-    def pop(self, count: int) -> Domains:
-        """Takes the `count` rows with the smallest margins, fewer if there are not so many; at least one must be."""
+    def take(self, count: int) -> Domains:
+        """The `count` rows with the smallest margins, fewer if there are not so many; at least one must be.
+
+        They stay in the queue until `done`; no others are taken before.   Raises: BackendError if a file is damaged.
+        """
         if not self._heap:
             self._load()
-        first = heapq.nsmallest(count, self._heap)
-        rows = self._rows_at([slot for _, _, slot in first])
-        for _ in first:
-            self._free.append(heapq.heappop(self._heap)[2])
-        return rows
+        while self._heap and len(self._taken) < count:
+            self._taken.append(self._heap[0])
+            heapq.heappop(self._heap)
+        return self._rows_at([slot for _, _, slot in self._taken])
 
-    def everything(self) -> Domains | None:
-        """All rows, which stay in the queue; None if there are none."""
-        parts = [_read(path, self._device()) for _, _, path in self._spilled]
-        slots = [slot for _, _, slot in sorted(self._heap)]
-        if slots:
-            where = torch.tensor(slots, device=self._device())
-            parts.insert(0, Domains({name: values[where] for name, values in self._rows.items()}))
-        return joined(parts) if parts else None
+    def done(self) -> None:
+        """What was taken leaves the queue."""
+        slots = [slot for _, _, slot in self._taken]
+        self._taken = []
+        self._free += slots
 
-    def _device(self) -> torch.device:
-        return self._rows["id"].device
+    def blocks(self) -> Iterator[Domains]:
+        """All rows, which stay in the queue, on the CPU, a few MiB at a time.   Raises: BackendError as `take` does."""
+        yield from self._blocks(sorted({*self._taken, *self._heap}))
+        for spilled in self._spilled:
+            yield from _read(spilled)
+
+    def _blocks(self, entries: Sequence[Entry]) -> Iterator[Domains]:
+        size = max(1, int(BLOCK * 2**20 / self._bytes_a_row())) if entries else 1
+        for first in range(0, len(entries), size):
+            yield self._rows_at([slot for _, _, slot in entries[first : first + size]]).to(torch.device("cpu"))
 
     def _bytes_a_row(self) -> int:
         return sum(values[0].numel() * values.itemsize for values in self._rows.values())
 
     def _rows_at(self, slots: list[int]) -> Domains:
-        where = torch.tensor(slots, device=self._device())
+        where = torch.tensor(slots, device=self._rows["id"].device)
         return Domains({name: values[where] for name, values in self._rows.items()})
+
+    def _stored(self, domains: Domains) -> list[Entry]:
+        """Puts rows into free slots; what the heap is to know of them."""
+        if not len(domains):
+            return []
+        slots = self._slots(domains)
+        where = torch.tensor(slots, device=domains["id"].device)
+        for name, values in domains.fields.items():
+            self._rows[name][where] = widened(values, self._rows[name].shape[1] if values.dim() == 2 else 0)
+        margins = domains["margin"].nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf).tolist()
+        first, self._arrived = self._arrived, self._arrived + len(slots)
+        return list(zip(margins, range(first, self._arrived), slots, strict=True))
 
     def _slots(self, domains: Domains) -> list[int]:
         """Free rows for all of them, after making room."""
         if not self._rows:
             self._rows = {name: values[:0] for name, values in domains.fields.items()}
-        for name, values in domains.fields.items():
-            self._rows[name] = widened(self._rows[name], values.shape[1] if values.dim() == 2 else 0)
+        # All at once: fields that belong together have as many columns wherever an interrupt comes.
+        self._rows = {
+            name: widened(self._rows[name], values.shape[1] if values.dim() == 2 else 0)
+            for name, values in domains.fields.items()
+        }
         capacity = len(self._rows["id"])
         while len(self._free) < len(domains):
             more = max(FIRST, capacity)
@@ -154,32 +194,48 @@ class Queue:
         return [self._free.pop() for _ in range(len(domains))]
 
     def _spill(self) -> None:
-        """The half with the largest margins goes to a file."""
+        """The half with the largest margins goes to a file; where the disk is full it stays in memory."""
         ordered = sorted(self._heap)
         kept, tail = ordered[: (len(ordered) + 1) // 2], ordered[(len(ordered) + 1) // 2 :]
-        if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="provenn-queue-")
-        path = Path(self._folder.name) / f"{self._arrived}.npz"
-        _write(path, self._rows_at([slot for _, _, slot in tail]))
+        path = None
+        try:
+            if self._folder is None:
+                self._folder = tempfile.TemporaryDirectory(prefix="provenn-queue-")
+            path = Path(self._folder.name) / f"{next(self._numbers)}.parts"
+            write(path, named(self._blocks(tail)))
+        except OSError:
+            if path is not None:
+                path.unlink(missing_ok=True)
+            return
+        # In this order: an interrupt between the two leaves rows twice, not nowhere.
+        self._spilled.append(Spilled(tail[0][0], len(tail), path))
         self._heap = kept
         self._free += [slot for _, _, slot in tail]
-        self._spilled.append((tail[0][0], len(tail), path))
 
     def _load(self) -> None:
-        """The file with the smallest margin comes back."""
-        best = min(range(len(self._spilled)), key=lambda i: self._spilled[i][0])
-        path = self._spilled[best][2]
-        self.push(_read(path, self._device()), spill=False)
-        self._spilled.pop(best)
-        path.unlink()
+        """The file with the smallest margin comes back, all of it or nothing."""
+        best = min(self._spilled, key=lambda spilled: spilled.margin)
+        device = self._rows["id"].device
+        entries = [entry for block in _read(best) for entry in self._stored(block.to(device))]
+        heapq.heapify(entries)
+        self._heap = entries
+        self._spilled.remove(best)
+        best.path.unlink()
 
 
-def _write(path: Path, domains: Domains) -> None:
-    with path.open("wb") as file:
-        arrays: dict[str, Any] = {name: values.cpu().numpy() for name, values in domains.fields.items()}
-        np.savez(file, **arrays)
+def _read(spilled: Spilled) -> Iterator[Domains]:
+    """The rows of a file.   Raises: BackendError if it is damaged: a row that is lost would count as proved."""
+    found = 0
+    try:
+        for block in blocks_of(read(spilled.path)):
+            found += len(block)
+            yield block
+    except BROKEN as error:
+        raise _damaged(spilled, str(error)) from error
+    if found != spilled.count:
+        raise _damaged(spilled, f"it has {found} parts instead of {spilled.count}")
 
 
-def _read(path: Path, device: torch.device) -> Domains:
-    with np.load(path, allow_pickle=False) as stored:
-        return Domains({name: torch.from_numpy(stored[name]).to(device) for name in stored.files})
+def _damaged(spilled: Spilled, why: str) -> BackendError:
+    reason = f"open parts that were put on disk cannot be read again ({spilled.path}: {why})"
+    return BackendError("branch-and-bound", f"{reason}; without them nothing can be proved: search again")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from provenn.solvers.branch_and_bound.archive import BLOCK, Named
 from provenn.verifier.certificate.tree import INPUT, LEAF, Tree
 
 MEMORY = 512.0
@@ -18,6 +19,8 @@ WHOLE = 2.0**-10
 """Roundings of a share that has been added up."""
 
 Int = NDArray[np.int64]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +50,12 @@ class Proved:
     slopes: Mapping[int, NDArray[np.uint8]]
     betas: NDArray[np.float32]
 
+    @property
+    def nbytes(self) -> int:
+        """What it takes in memory."""
+        own = sum(values.nbytes for values in self.slopes.values())
+        return own + self.betas.nbytes + self.weights.nbytes + 16 * len(self.id)
+
 
 class Record:
     """Splits and proofs of one case. complete: whether all were kept, within `memory` MiB."""
@@ -71,8 +80,7 @@ class Record:
 
     def prove(self, proved: Proved) -> None:
         """Parts were proved for one clause."""
-        own = sum(a.nbytes for a in proved.slopes.values())
-        if len(proved.id) and self._has_room(own + proved.betas.nbytes + proved.weights.nbytes + 16 * len(proved.id)):
+        if len(proved.id) and self._has_room(proved.nbytes):
             self._proofs.append(proved)
 
     def bound(self, ids: Int) -> None:
@@ -85,9 +93,10 @@ class Record:
         return self._next, len(self._splits), len(self._proofs), len(self._bounded)
 
     def back_to(self, mark: tuple[int, int, int, int]) -> None:
-        """Forgets what was kept since."""
-        self._next, splits, proofs, bounded = mark
+        """Forgets what was kept since; numbers are given out again only when nothing has them any longer."""
+        numbers, splits, proofs, bounded = mark
         del self._splits[splits:], self._proofs[proofs:], self._bounded[bounded:]
+        self._next = numbers
 
     def _has_room(self, size: int) -> bool:
         """Counts the bytes; when they are used up, nothing is kept any longer."""
@@ -183,28 +192,38 @@ class Record:
             "slopes": {relus[i][0]: values for i, values in slopes.items()},
         }
 
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """Everything as arrays by name, for `of`."""
-        found: dict[str, NDArray[Any]] = {"about": np.array([self.complete, self._next, self._left_bytes], np.float64)}
-        for n, split in enumerate(self._splits):
-            found |= {f"split.{n}.{name}": values for name, values in vars(split).items()}
-        for n, proved in enumerate(self._proofs):
-            found |= {f"proof.{n}.{name}": getattr(proved, name) for name in ("id", "weights", "betas")}
-            found |= {f"proof.{n}.clause": np.array([proved.clause])}
-            found |= {f"proof.{n}.slopes.{i}": values for i, values in proved.slopes.items()}
-        return found | {f"bounded.{n}": ids for n, ids in enumerate(self._bounded)}
+    def arrays(self) -> Iterator[Named]:
+        """Everything, for `of`, in pieces of a few MiB: many steps' rows in one."""
+        yield "about", np.array([self.complete, self._next, self._left_bytes], np.float64)
+        for n, splits in enumerate(_pieces(self._splits, lambda s: 64 * len(s.id), lambda s: 0)):
+            for name in ("id", "left", "right", "node", "neuron", "threshold"):
+                yield f"split.{n}.{name}", np.concatenate([getattr(s, name) for s in splits])
+        for n, proofs in enumerate(_pieces(self._proofs, lambda p: p.nbytes, lambda p: (p.clause, *p.slopes))):
+            widest = max(p.betas.shape[1] for p in proofs)
+            betas = [np.pad(p.betas, ((0, 0), (0, widest - p.betas.shape[1]))) for p in proofs]
+            yield f"proof.{n}.clause", np.array([proofs[0].clause])
+            yield f"proof.{n}.id", np.concatenate([p.id for p in proofs])
+            yield f"proof.{n}.weights", np.concatenate([p.weights for p in proofs])
+            yield f"proof.{n}.betas", np.concatenate(betas)
+            for i in proofs[0].slopes:
+                yield f"proof.{n}.slopes.{i}", np.concatenate([p.slopes[i] for p in proofs])
+        for n, ids in enumerate(_pieces(self._bounded, lambda ids: ids.nbytes, lambda ids: 0)):
+            yield f"bounded.{n}", np.concatenate(ids)
 
     @classmethod
-    def of(cls, arrays: Mapping[str, NDArray[Any]]) -> Record:
+    def of(cls, arrays: Iterable[Named]) -> Record:
         """The record that gave the arrays."""
         record = cls()
+        about = np.zeros(3)
         parts: dict[tuple[str, int], dict[str, NDArray[Any]]] = {}
-        for name, values in arrays.items():
+        for name, values in arrays:
             kind, _, rest = name.partition(".")
             number, _, field = rest.partition(".")
-            if kind != "about":
+            if kind == "about":
+                about = values
+            else:
                 parts.setdefault((kind, int(number)), {})[field] = values
-        for (kind, _), one in sorted(parts.items(), key=lambda item: item[0]):
+        for (kind, _), one in parts.items():
             if kind == "split":
                 record._splits.append(Splits(**one))
             elif kind == "proof":
@@ -213,6 +232,18 @@ class Record:
                 record._proofs.append(proved)
             else:
                 record._bounded.append(one[""])
-        complete, numbers, room = arrays["about"].tolist()
+        complete, numbers, room = about.tolist()
         record.complete, record._next, record._left_bytes = bool(complete), int(numbers), room
         return record
+
+
+def _pieces(blocks: Iterable[T], size: Callable[[T], int], kind: Callable[[T], Hashable]) -> Iterator[list[T]]:
+    """Blocks of one kind together, in their order, until they are BLOCK MiB; size: bytes of one."""
+    waiting: dict[Hashable, tuple[list[T], int]] = {}
+    for block in blocks:
+        some, total = waiting.get(kind(block), ([], 0))
+        some.append(block)
+        waiting[kind(block)] = some, total + size(block)
+        if total + size(block) >= BLOCK * 2**20:
+            yield waiting.pop(kind(block))[0]
+    yield from (some for some, _ in waiting.values())

@@ -5,24 +5,28 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from functools import partial
+from typing import TypeVar
 
 import torch
 
 from provenn.solvers.ascent import polish
 from provenn.solvers.attack import Replayed, replay
 from provenn.solvers.base import Backend, Budget, Outcome, Problem, Progress, Result, Verdict, silent
+from provenn.solvers.branch_and_bound.descent import Descent
+from provenn.solvers.branch_and_bound.exhaustion import require_exhausted
 from provenn.solvers.branch_and_bound.input_split import InputSplit
+from provenn.solvers.branch_and_bound.kept import Kept, network_of
 from provenn.solvers.branch_and_bound.neuron_split import NeuronSplit
 from provenn.solvers.branch_and_bound.queue import MEMORY, Queue
 from provenn.solvers.branch_and_bound.record import Record
 from provenn.solvers.branch_and_bound.rooted import Root
 from provenn.solvers.branch_and_bound.space import Expanded, Space
-from provenn.solvers.branch_and_bound.state import State, key_of
+from provenn.solvers.branch_and_bound.state import State, Tally
 from provenn.solvers.goal import Goal
 from provenn.solvers.packing import Packed, pack
 from provenn.solvers.room import Room
-from provenn.verifier.errors import BackendError, Unbounded
+from provenn.verifier.errors import Unbounded
 from provenn.verifier.graph import Graph
 from provenn.verifier.spec import Case
 
@@ -38,15 +42,7 @@ STEPS = 2
 REPLAYED = 8
 """Points of one step that the executor runs at most: the first ones are the best."""
 
-
-@dataclass(eq=False)
-class Tally:
-    """What the search of one case did."""
-
-    domains: int = 0
-    discarded: int = 0
-    stuck: int = 0
-    closed: float = 0.0
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -69,13 +65,17 @@ class BranchAndBound(Backend):
         """One case after another, each with an equal share of the time that is left.
 
         Verified where every part is proved; falsified where the executor confirms an unsafe point; else unknown or
-        timeout, the margin being the smallest bound of any open part.   Source: Bunel et al. 2020, Wang et al. 2021.
+        timeout, the margin being the smallest bound of any open part. Where the problem has a file, the search is kept
+        there, now and then and however it ends undecided.   Source: Bunel et al. 2020, Wang et al. 2021.
         """
         graph = problem.graph.to(problem.device, problem.dtype)
         began, outcomes, stats = time.monotonic(), [], {"domains": 0.0, "discarded": 0.0}
+        network = network_of(graph, problem.dtype) if problem.state is not None else ""
         for number, case in enumerate(problem.cases):
             share = Budget(max(budget.left, 0) / (len(problem.cases) - number))
-            search = _Search(self, problem, graph, case, share, _numbered(problem, number))
+            alone = len(problem.cases) == 1
+            kept = Kept.at(problem.state, network, case, alone) if problem.state is not None else None
+            search = _Search(self, problem, graph, case, share, kept)
             outcome, tally = search.run(progress, (number, len(problem.cases)))
             outcomes.append(outcome)
             stats["domains"] += tally.domains
@@ -85,159 +85,135 @@ class BranchAndBound(Backend):
         return Result(tuple(outcomes), stats | {f"{self.name}_seconds": time.monotonic() - began})
 
 
-def _numbered(problem: Problem, number: int) -> Path | None:
-    """The file of one case."""
-    if problem.state is None or len(problem.cases) == 1:
-        return problem.state
-    return problem.state.with_name(f"{problem.state.name}.{number}")
-
-
 @dataclass(eq=False)
 class _Search:
-    """One case."""
+    """One case. reason: why the last thing tried came to nothing; exhausted: because the memory did."""
 
     backend: BranchAndBound
     problem: Problem
     graph: Graph
     case: Case
     budget: Budget
-    state: Path | None
+    kept: Kept | None
     tally: Tally = field(default_factory=Tally)
-    whole: bool = True
-    trouble: str | None = None
+    reason: str | None = None
+    exhausted: bool = False
 
     def run(self, progress: Progress, place: tuple[int, int]) -> tuple[Outcome, Tally]:
         """The outcome, and what was done for it."""
         start = time.monotonic()
-        packed = pack(self.graph, [self.case], self.problem.device, self.problem.dtype)
-        if not (packed.matrix.isfinite().all() and packed.bound.isfinite().all()):
-            reason = f"the specification has numbers beyond the range of {self.problem.dtype}"
-            return Outcome(Verdict.UNKNOWN, -float("inf"), self.backend.name, reason=reason), self.tally
-        try:
-            with torch.no_grad():
-                outcome = self._decided(packed, lambda: progress(*place, self._line()))
-        except Unbounded as error:
-            outcome = Outcome(Verdict.UNKNOWN, -float("inf"), self.backend.name, reason=str(error))
-        outcome = replace(outcome, seconds=time.monotonic() - start, reason=outcome.reason or self.trouble)
-        return outcome, self.tally
+        with torch.no_grad():
+            outcome = self._caught(lambda: self._decided(lambda: progress(*place, self._line())))
+        outcome = outcome or self._nothing(self.reason)
+        reasons = [outcome.reason, self.kept.trouble if self.kept is not None else None]
+        reason = "; ".join(reason for reason in reasons if reason) or None
+        return replace(outcome, seconds=time.monotonic() - start, reason=reason), self.tally
 
     def _line(self) -> str:
         return f"{self.backend.name}: {self.tally.domains} parts, {self.tally.closed:.1%} decided"
 
     def _over(self) -> bool:
-        return self.budget.left <= 0
+        """Whether the time has ended, but for what saving took the last time."""
+        return self.budget.left <= (self.kept.pace.cost if self.kept is not None else 0)
 
-    def _decided(self, packed: Packed, report: Callable[[], None]) -> Outcome:
-        """By the first way of splitting that decides the case, or as far as the last one got."""
+    def _caught(self, work: Callable[[], T]) -> T | None:
+        """What the work gives; None where an op may leave its domain or the memory ran out, and `reason` says so.
+
+        Once it is caught the error holds nothing of what it interrupted.
+        """
+        try:
+            return work()
+        except Unbounded as error:
+            self.reason = str(error)
+        except (MemoryError, RuntimeError) as error:
+            self.reason, self.exhausted = require_exhausted(error), True
+        return None
+
+    def _nothing(self, reason: str | None) -> Outcome:
+        return Outcome(Verdict.UNKNOWN, -float("inf"), self.backend.name, reason=reason)
+
+    def _decided(self, report: Callable[[], None]) -> Outcome:
+        """By the first way of splitting that decides the case, else as far as the last one got that began."""
+        packed = pack(self.graph, [self.case], self.problem.device, self.problem.dtype)
+        if not (packed.matrix.isfinite().all() and packed.bound.isfinite().all()):
+            return self._nothing(f"the specification has numbers beyond the range of {self.problem.dtype}")
         outcome = Outcome(Verdict.TIMEOUT, -float("inf"), self.backend.name)
-        saved = self._saved()
-        ways = self._ways() if saved is None else [saved.way]
+        saved = self.kept.load() if self.kept is not None else None
+        ways = self._ways(saved)
         for number, way in enumerate(ways):
             rest = Budget(self.budget.left * PATIENCE) if number + 1 < len(ways) else None
-            space = self._space(way, packed, Record() if saved is None else saved.record)
-            outcome = self._split((way, space, saved), packed, rest, report)
-            if outcome.verdict in (Verdict.VERIFIED, Verdict.FALSIFIED) or self._over():
+            new = self._tried((way, saved if number == 0 else None), packed, rest, report)
+            if new.verdict in (Verdict.VERIFIED, Verdict.FALSIFIED):
+                return new
+            outcome = replace(new, margin=max(outcome.margin, new.margin))
+            if self._over() or self.exhausted:
                 break
         return outcome
 
-    def _ways(self) -> list[str]:
-        """Ways of splitting, the likeliest first; only boxes are cut: beside a ball or constraint one may be empty."""
+    def _ways(self, saved: State | None) -> list[str]:
+        """Ways of splitting, the likeliest first; of a saved search its own and those after it.
+
+        Only boxes are cut: beside a ball or constraint one may be empty.
+        """
+        ways = [self.backend.split]
         if self.case.inputs.ball is not None or self.case.inputs.constraints:
-            return ["neuron"]
-        if self.backend.split != "auto":
-            return [self.backend.split]
-        few = int((self.case.inputs.lower < self.case.inputs.upper).sum()) <= FEW_INPUTS
-        return ["input", "neuron"] if few else ["neuron"]
+            ways = ["neuron"]
+        elif ways == ["auto"]:
+            few = int((self.case.inputs.lower < self.case.inputs.upper).sum()) <= FEW_INPUTS
+            ways = ["input", "neuron"] if few else ["neuron"]
+        if saved is None:
+            return ways
+        return ways[ways.index(saved.way) :] if saved.way in ways else [saved.way]
 
     def _space(self, way: str, packed: Packed, record: Record) -> Space:
         if way == "input":
             return InputSplit(self.graph, packed, record)
         return NeuronSplit(self.graph, packed, record, Root.of(self.graph, packed, self._over))
 
-    def _split(
-        self, chosen: tuple[str, Space, State | None], packed: Packed, rest: Budget | None, report: Callable[[], None]
+    def _tried(
+        self, chosen: tuple[str, State | None], packed: Packed, rest: Budget | None, report: Callable[[], None]
     ) -> Outcome:
-        """Expands parts, worst bound first, until none is left, a point is confirmed, or time or patience end.
+        """By one way of splitting, from where the search was saved. rest: how long patience lasts.
 
-        rest: how long patience lasts. However it ends, what is open is saved.
+        However it ends, what is open is saved.
         """
-        way, space, saved = chosen
-        tally, name = self.tally, self.backend.name
+        way, saved = chosen
+        self.reason = None
+        self.tally = Tally(self.tally.domains, self.tally.discarded) if saved is None else saved.tally
+        space = self._caught(lambda: self._space(way, packed, Record() if saved is None else saved.record))
+        if space is None:
+            return self._nothing(self.reason)
         with Queue(self.backend.memory) as queue:
-            found = self._begun(space, queue, packed, saved)
+            attack = partial(self._attacked, packed)
+            descent = Descent(way, space, queue, self.tally, attack, self._over, self.kept)
+            found = self._caught(lambda: descent.begin(saved, packed.bound.device))
+            if self.reason is not None:  # not all that is open may be in the queue: whatever was saved stays
+                return self._nothing(self.reason)
             try:
-                while found is None and len(queue):
-                    if self._over() or (rest is not None and rest.left <= 0 and tally.closed < LEAST):
-                        break
-                    found = self._step(space, queue, packed)
-                    report()
+                found = found or self._caught(lambda: descent.run(partial(self._gives_way, rest), report))
             finally:
-                bound, left = min(queue.lowest, 0.0), len(queue)
-                self._save(way, space, queue, found)
+                bound, left = min(queue.lowest, self.tally.lowest, 0.0), len(queue)
+                if found is None and left:
+                    descent.save()
+        if self.kept is not None and (found is not None or not left):
+            self.kept.remove()
+        return self._outcome(space, found, bound, left)
+
+    def _gives_way(self, rest: Budget | None) -> bool:
+        return rest is not None and rest.left <= 0 and self.tally.closed < LEAST
+
+    def _outcome(self, space: Space, found: Replayed | None, bound: float, left: int) -> Outcome:
+        """Falsified by what was found; verified where no part is open or stuck, and every one is proved."""
+        name = self.backend.name
         if found is not None:
             return Outcome(Verdict.FALSIFIED, -float("inf"), name, witness=found.witness, output=found.output)
-        if not left and not tally.stuck and space.decided(tally.closed):
+        if self.reason is not None:
+            return Outcome(Verdict.UNKNOWN, bound, name, reason=self.reason)
+        if not left and not self.tally.stuck and space.decided(self.tally.closed):
             return Outcome(Verdict.VERIFIED, space.least, name, proof=space.proof())
         return Outcome(Verdict.TIMEOUT if self._over() else Verdict.UNKNOWN, bound, name)
 
-    def _step(self, space: Space, queue: Queue, packed: Packed) -> Replayed | None:
-        """Expands the worst parts; if that is interrupted, they are open as before."""
-        parts, mark, whole = queue.pop(space.batch), space.record.mark(), False
-        self.whole = False
-        try:
-            found = self._taken(space.expand(parts, self._over), queue, packed)
-            whole = True
-        finally:
-            if not whole:
-                space.record.back_to(mark)
-                queue.push(parts)
-            self.whole = True
-        self.tally.domains += len(parts)
-        return found
-
-    def _begun(self, space: Space, queue: Queue, packed: Packed, saved: State | None) -> Replayed | None:
-        """The whole region, or what was open when the search was saved."""
-        tally = self.tally
-        tally.closed, tally.stuck = 0.0, 0
-        if saved is None:
-            return self._taken(space.start(self._over), queue, packed)
-        tally.closed, tally.domains, tally.stuck, space.least = saved.counts
-        queue.push(saved.open)
-        return None
-
-    def _saved(self) -> State | None:
-        """What the file holds, if it is there.   Raises: BackendError if it is of another case, or cannot be there."""
-        if self.state is not None and not self.state.parent.is_dir():
-            raise BackendError(self.backend.name, f"there is no folder {self.state.parent} to keep the search in")
-        if self.state is None or not self.state.exists():
-            return None
-        return State.load(self.state, key_of(self.graph, self.case, self.problem.dtype), self.problem.device)
-
-    def _save(self, way: str, space: Space, queue: Queue, found: Replayed | None) -> None:
-        """Puts an undecided search into its file, and removes that of a decided one."""
-        if self.state is None or not self.whole:
-            return
-        parts = queue.everything()
-        if found is not None or parts is None:
-            self.state.unlink(missing_ok=True)
-            return
-        counts = (self.tally.closed, self.tally.domains, self.tally.stuck, space.least)
-        state = State(way, parts, space.record, counts)
-        try:
-            state.save(self.state, key_of(self.graph, self.case, self.problem.dtype))
-        except OSError as error:
-            self.trouble = f"the search could not be kept: {error}"
-
-    def _taken(self, new: Expanded, queue: Queue, packed: Packed) -> Replayed | None:
-        """Queues what is open; an unsafe point that the executor confirms."""
-        found = self._attacked(new, packed)
-        if new.domains is not None:
-            queue.push(new.domains)
-        self.tally.closed += new.closed
-        self.tally.stuck += new.stuck
-        return found
-
-    def _attacked(self, new: Expanded, packed: Packed) -> Replayed | None:
+    def _attacked(self, packed: Packed, new: Expanded) -> Replayed | None:
         """An unsafe point near those that the parts' bounds point at."""
         if not len(new.points) or self.problem.executor is None:
             return None

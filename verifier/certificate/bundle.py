@@ -81,6 +81,8 @@ def load_zip(data: bytes) -> dict[str, bytes]:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             _admit([(entry.filename, entry.file_size) for entry in archive.infolist()])
+            plain = {entry.compress_type for entry in archive.infolist()} <= {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+            require(plain, "bundle", "it is compressed in an unknown way")
             return {entry.filename: archive.read(entry) for entry in archive.infolist()}
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         raise CertificateRejected("bundle", f"it is not a zip file that is read here: {error}") from error

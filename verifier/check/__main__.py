@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -12,10 +13,15 @@ from provenn.verifier.check.rounding import CertificateRejected, require
 
 
 class Bundle(Mapping[str, bytes]):
-    """The files of a folder or zip file by name, each read when asked for.   Raises: OSError, zipfile.BadZipFile."""
+    """The files of a folder or zip file by name, each read when asked for.
+
+    Raises: OSError, BadZipFile, NotImplementedError for no folder or zip; CertificateRejected for files in it.
+    """
 
     def __init__(self, path: Path) -> None:
         archive = None if path.is_dir() else zipfile.ZipFile(path)
+        kinds = {e.compress_type for e in archive.infolist()} if archive else set()
+        require(kinds <= {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}, "bundle", "it is compressed in an unknown way")
         entries = [(e.filename, e.file_size) for e in archive.infolist()] if archive else []
         entries += [] if archive else [(e.name, e.stat().st_size) for e in path.iterdir()]
         self.names, self.read = dict(entries), archive.read if archive else lambda name: (path / name).read_bytes()
@@ -25,7 +31,10 @@ class Bundle(Mapping[str, bytes]):
         """One file."""
         if name not in self.names:
             raise KeyError(name)
-        return self.read(name)
+        try:
+            return self.read(name)
+        except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+            raise CertificateRejected("bundle", f"{name} cannot be read: {error}") from error
 
     def __iter__(self) -> Iterator[str]:
         """Their names."""
@@ -48,9 +57,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         model, specification = given.model.read_bytes(), given.spec.read_bytes() if given.spec else None
         report = check(Bundle(given.bundle), model, specification).as_dict()
         code, line = 0, f"accepted: {report['claims']} claims, smallest margin {report['margin']:.6g}"
-    except CertificateRejected as no:
+    except (CertificateRejected, MemoryError) as error:
+        full = CertificateRejected("environment", "the memory does not suffice for it")
+        no = error if isinstance(error, CertificateRejected) else full
         report, code, line = {"verdict": "rejected", "claim": no.claim, "reason": no.reason}, 13, f"rejected: {no}"
-    except (OSError, zipfile.BadZipFile) as error:
+    except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
         parser.error(str(error))
     print(json.dumps(report) if given.json else line)
     return code

@@ -68,7 +68,11 @@ def read_manifest(data: bytes) -> dict[str, Any]:
     """Its content.   Raises: CertificateRejected for anything but a canonical, sealed manifest with known keys."""
     content = parsed("manifest", data, int)
     seal = content.pop("sha256", None)
-    require(sealed(content) == data, "manifest", f"it was changed: its canonical form does not have sha256 {seal}")
+    try:
+        same = sealed(content) == data
+    except RecursionError as error:
+        raise CertificateRejected("manifest", "it is nested too deeply") from error
+    require(same, "manifest", f"it was changed: its canonical form does not have sha256 {seal}")
     require(content.get("format") == FORMAT, "manifest", f"format {content.get('format')!r} is not {FORMAT}")
     _typed(content, CONTENT, "manifest")
     known = content["semantics"] in ASSURANCES and content["verdict"] == "verified"
@@ -81,6 +85,8 @@ def read_manifest(data: bytes) -> dict[str, Any]:
         expected, given = KINDS[claim["kind"]], claim.keys() & OPTIONAL.keys()
         claim.update({key: value for key, value in OPTIONAL.items() if key in expected and key not in given})
         _typed(claim, expected, position)
+        counted = all(type(n) is int for n in claim["uses"])
+        require(counted, position, "what it uses is not given by ids")
         known = claim.get("method", "crown") == "crown" or (claim["method"] == "interval" and not given)
         require(known, position, f"method {claim.get('method')!r} is not understood")
         names = [*claim.get("slopes", {}).values(), *claim.get("own", {}).values(), *claim.get("steps", ())]

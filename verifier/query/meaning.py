@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property, reduce
 
@@ -21,11 +21,8 @@ from provenn.verifier.errors import EmptyRegion, InvalidSpecification, ResourceL
 from provenn.verifier.query.query import All, Atom, Formula, Monomial, Polynomial, Query, Relation
 from provenn.verifier.spec import Case, Clause, Specification
 from provenn.verifier.spec_json import from_cases
-from provenn.verifier.vnnlib_logic import Bound, Cut, Linear, at_least_zero, both, cases, either
+from provenn.verifier.vnnlib_logic import Bound, Cut, Linear, at, at_least_zero, both, cases, either
 from provenn.verifier.vnnlib_logic import Formula as Normal
-
-LINES = 8
-"""How many lines are named at most."""
 
 ROUNDS = 4
 """How often bounds of inputs are derived from linear constraints."""
@@ -92,8 +89,8 @@ def meaning(query: Query, where: Layout, slack: Fraction = ZERO) -> Meaning:
     formulas = [lowering.formula(formula) for formula in query.asserted]
     false = next((k for k, formula in enumerate(formulas) if not formula), None)
     if false is not None:
-        at = _at(_every([query.asserted[false]]))
-        raise EmptyRegion(f"empty region: a constraint whose variables cancel out is false{at}")
+        line = at(atom.line for atom in _every([query.asserted[false]]))
+        raise EmptyRegion(f"empty region: a constraint whose variables cancel out is false{line}")
     given = _Sides(where.free)
     given.derive(formulas)
     made_up = given.missing()
@@ -101,15 +98,29 @@ def meaning(query: Query, where: Layout, slack: Fraction = ZERO) -> Meaning:
     missing = tuple(f"{names[b.index]} has no {'lower' if b.lower else 'upper'} bound" for b in made_up)
     extra: list[Normal] = [[[bound]] for bound in (*given.derived, *made_up)]
     try:
-        found = cases([*formulas, *extra], where.free, len(where.terms))
+        found, warnings = cases([*formulas, *extra], where.free, len(where.terms))
     except EmptyRegion as empty:
         if made_up:
             raise ResourceLimit("the range of inputs", f"what was supposed of them: {'; '.join(missing)}") from None
-        named = re.search(r"\bX_([0-9]+)", str(empty))
-        at = _at(_bounding(query, where, None if named is None else int(named[1])))
-        reason = str(empty) if named is None else str(empty).replace(named[0], names[int(named[1])])
-        raise EmptyRegion(f"{reason}{at}") from None
-    return Meaning(from_cases(found), missing)
+        raise EmptyRegion(_named(str(empty), names)) from None
+    said = () if made_up else tuple(_named(warning, names) for warning in warnings)
+    return Meaning(replace(from_cases(found), warnings=said), missing)
+
+
+def _named(text: str, names: Sequence[str]) -> str:
+    """The text with inputs called as the query calls them."""
+    return re.sub(r"\bX_([0-9]+)", lambda column: names[int(column[1])], text)
+
+
+def covering(query: Query, where: Layout, errors: Sequence[float]) -> Fraction:
+    """The slack of every condition on computed values that errors of the terms use up, at most.  errors: one a term."""
+    found = ZERO
+    for atom in _every(query.asserted):
+        polynomial = _merged(atom.polynomial, where)
+        if not _of_inputs(polynomial, where):
+            sizes = (abs(c) * Fraction(errors[where.terms[m]]) for m, c in polynomial.terms.items() if m)
+            found = max(found, sum(sizes, ZERO) / (1 + abs(polynomial.terms.get((), ZERO))))
+    return found
 
 
 @dataclass(frozen=True)
@@ -241,29 +252,26 @@ class _Lowering:
         computed = not _of_inputs(polynomial, self.where)
         match relation:
             case Relation.AT_LEAST:
-                return _atomic(self._inside(term, self.slack if computed else ZERO))
+                return self._inside(term, self.slack if computed else ZERO, atom)
             case Relation.EQUAL:
                 slack = min(self.slack, ZERO) if computed else ZERO
-                return both(_atomic(self._inside(term, slack)), _atomic(self._inside(opposite, slack)))
+                return both(self._inside(term, slack, atom), self._inside(opposite, slack, atom))
             case Relation.ABOVE:
-                return _atomic(self._inside(term, self.slack if computed else max(self.slack, ZERO)))
+                return self._inside(term, self.slack if computed else max(self.slack, ZERO), atom)
             case Relation.DIFFERENT if self.slack <= 0:
                 return [[]]
             case Relation.DIFFERENT:
-                return either([_atomic(self._inside(side, self.slack)) for side in (term, opposite)])
+                return either([self._inside(side, self.slack, atom) for side in (term, opposite)])
 
-    def _inside(self, term: Linear, slack: Fraction) -> Linear:
-        return Linear(term.terms, term.constant - slack * (1 + abs(term.constant)))
+    def _inside(self, term: Linear, slack: Fraction, atom: Atom) -> Normal:
+        moved = Linear(term.terms, term.constant - slack * (1 + abs(term.constant)))
+        return [[at_least_zero(moved, atom.line)]]
 
     def _linear(self, polynomial: Polynomial) -> Linear:
         constant = polynomial.terms.get((), ZERO)
         if _of_inputs(polynomial, self.where):
             return Linear({self.where.column[m[0]]: c for m, c in polynomial.terms.items() if m}, constant)
         return Linear({-1 - self.where.terms[m]: c for m, c in polynomial.terms.items() if m}, constant)
-
-
-def _atomic(term: Linear) -> Normal:
-    return [[at_least_zero(term)]]
 
 
 class _Sides:
@@ -309,7 +317,7 @@ class _Sides:
             least = [self._least(i, c) for i, c in cut.terms if i != index]
             if None not in least:
                 room = cut.bound - sum((v for v in least if v is not None), ZERO)
-                bound = Bound(index, room / coefficient, side == 0)
+                bound = Bound(index, room / coefficient, side == 0, cut.line)
                 self._take(bound)
                 self.derived.append(bound)
                 found += 1
@@ -329,20 +337,6 @@ class _Sides:
                     value = (ZERO if other is None else other) + (REACH if side else -REACH)
                     found.append(Bound(index, value, side == 0))
         return found
-
-
-def _bounding(query: Query, where: Layout, column: int | None) -> Iterator[Atom]:
-    """What constrains a column alone; for None, several columns together."""
-    for atom in _every(query.asserted):
-        columns = {where.column.get(i, -1) for monomial in atom.polynomial.terms for i in monomial}
-        if columns == {column} or (column is None and len(columns) > 1 and -1 not in columns):
-            yield atom
-
-
-def _at(found: Iterable[Atom]) -> str:
-    """The first few lines where they stand."""
-    lines = sorted({atom.line for atom in found if atom.line is not None})[:LINES]
-    return f" (line {', '.join(map(str, lines))})" if lines else ""
 
 
 def _names(query: Query, where: Layout) -> list[str]:

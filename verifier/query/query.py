@@ -7,7 +7,7 @@ Elements are numbered through all declared tensors, in the order of the file, ea
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from fractions import Fraction
 from math import prod
@@ -35,7 +35,8 @@ class Role(StrEnum):
 class Tensor:
     """A declared tensor. dtype: as the file says it, "real" included; node: a hidden tensor's name in the ONNX file.
 
-    shape None: VNN-LIB 1.0 declares single variables, `count` of them, whatever the network's shapes are.
+    shape None: VNN-LIB 1.0 declares single variables, `count` of them, whatever the network's shapes are. line: where
+    it is declared, or the last of those.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Tensor:
     start: int
     count: int
     node: str | None = None
+    line: int | None = field(default=None, compare=False)
 
     @property
     def elements(self) -> range:
@@ -54,7 +56,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Network:
-    """A declared network. equal_to, isomorphic_to: the name of an earlier one, or None."""
+    """A declared network. equal_to, isomorphic_to: the name of an earlier one, or None; line: where it is declared."""
 
     name: str
     inputs: tuple[Tensor, ...]
@@ -62,6 +64,7 @@ class Network:
     outputs: tuple[Tensor, ...]
     equal_to: str | None = None
     isomorphic_to: str | None = None
+    line: int | None = field(default=None, compare=False)
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:

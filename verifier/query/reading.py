@@ -24,5 +24,7 @@ def read_query(data: bytes) -> Query:
     if start[1].endswith((b"vnnlib-version", b"declare-network")):
         return read_vnnlib2(text)
     if not start[1]:
-        raise InvalidSpecification("the query is empty" if start.end() == len(text) else "not VNN-LIB")
+        if start.end() == len(text):
+            raise InvalidSpecification("the query is empty")
+        raise InvalidSpecification("not VNN-LIB", text.count(b"\n", 0, start.end()) + 1)
     return read_vnnlib1(text)

@@ -66,8 +66,10 @@ class _Walker:
 
     def query(self) -> Query:
         """All of it."""
-        x = Tensor("X", Role.INPUT, "real", None, 0, self._inputs)
-        y = Tensor("Y", Role.OUTPUT, "real", None, self._inputs, self._outputs)
+        ends = self._reader.last((self._inputs, self._outputs))
+        lines = [self._reader.line(self._reader.declared[last]) for last in ends]
+        x = Tensor("X", Role.INPUT, "real", None, 0, self._inputs, line=lines[0])
+        y = Tensor("Y", Role.OUTPUT, "real", None, self._inputs, self._outputs, line=lines[1])
         return Query((1, 0), (Network(NAME, (x,), (), (y,)),), tuple(map(self._formula, self._asserted)))
 
     def _formula(self, tree: Tree) -> Formula:
@@ -119,4 +121,5 @@ def require_counts(query: Query, inputs: int, outputs: int) -> None:
     """Raises: InvalidSpecification if it speaks of another number of inputs or outputs than the network has."""
     for what, tensor, count in (("inputs", query.inputs[0], inputs), ("outputs", query.tensors[-1], outputs)):
         if tensor.count != count:
-            raise InvalidSpecification(f"it has {tensor.count} variables {tensor.name}, the network has {count} {what}")
+            reason = f"it has {tensor.count} variables {tensor.name}, the network has {count} {what}"
+            raise InvalidSpecification(reason, tensor.line)

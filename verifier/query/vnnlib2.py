@@ -6,6 +6,7 @@ Source: the VNN-LIB standard 2.0, chapter 3, through the published `vnnlib` pars
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import reduce
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ from provenn.verifier.query.query import (
     Tensor,
     constant,
 )
-from provenn.verifier.vnnlib2 import ELEMENTS, line_of, parsed
+from provenn.verifier.vnnlib2 import ELEMENTS, declaration_lines, line_of, parsed
 
 if TYPE_CHECKING:
     import vnnlib
@@ -66,16 +67,17 @@ def read_vnnlib2(text: bytes) -> Query:
     version = _VERSION.search(text)
     if version is not None and version[1] != b"2":
         raise InvalidSpecification(
-            f"VNN-LIB {version[1].decode()}.{version[2].decode()} is declared; versions 1.0 and 2.x are read"
+            f"VNN-LIB {version[1].decode()}.{version[2].decode()} is declared; versions 1.0 and 2.x are read",
+            text.count(b"\n", 0, version.start()) + 1,
         )
-    return _Reader(parsed(text)).query((2, int(version[2]) if version else 0))
+    return _Reader(parsed(text), declaration_lines(text)).query((2, int(version[2]) if version else 0))
 
 
 class _Reader:
     """Walks the parser's typed tree."""
 
-    def __init__(self, query: vnnlib.Query) -> None:
-        self._count = 0
+    def __init__(self, query: vnnlib.Query, lines: Mapping[str, int]) -> None:
+        self._count, self._lines = 0, lines
         self._tensors: dict[str, Tensor] = {}
         self._networks = tuple(self._network(network) for network in query.networks)
         self._assertions = query.assertions
@@ -88,22 +90,25 @@ class _Reader:
         parts = ((Role.INPUT, network.inputs), (Role.HIDDEN, network.hidden), (Role.OUTPUT, network.outputs))
         inputs, hidden, outputs = (tuple(self._tensor(t, role) for t in tensors) for role, tensors in parts)
         same = network.equal_to or None, network.isometric_to or None
-        return Network(network.name, inputs, hidden, outputs, *same)
+        return Network(network.name, inputs, hidden, outputs, *same, self._lines.get(network.name))
 
     def _tensor(self, declared: Any, role: Role) -> Tensor:
+        line = self._lines.get(declared.name)
         dtype = DTYPES.get(declared.dtype.name)
         if dtype is None:
             written = str(declared).split()[2]
-            raise InvalidSpecification(f"tensor '{declared.name}' is of element type '{written[:40]}'; read are "
-                                       f"{', '.join(sorted(DTYPES.values()))}")  # fmt: skip
+            known = ", ".join(sorted(DTYPES.values()))
+            raise InvalidSpecification(
+                f"tensor '{declared.name}' is of element type '{written[:40]}'; read are {known}", line
+            )
         shape = tuple(declared.shape)
         count = prod(shape)
         if count > ELEMENTS:
             raise ResourceLimit(f"the size of tensor '{declared.name}'", f"{ELEMENTS} elements")
         if count < 1:
-            raise InvalidSpecification(f"tensor '{declared.name}' of shape {list(shape)} has no elements")
+            raise InvalidSpecification(f"tensor '{declared.name}' of shape {list(shape)} has no elements", line)
         node = declared.onnx_name.strip('"') if role is Role.HIDDEN else None
-        tensor = Tensor(declared.name, role, dtype, shape, self._count, count, node)
+        tensor = Tensor(declared.name, role, dtype, shape, self._count, count, node, line)
         self._count += count
         self._tensors[tensor.name] = tensor
         return tensor

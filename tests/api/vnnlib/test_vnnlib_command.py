@@ -36,8 +36,8 @@ QUERY = """(vnnlib-version <2.0>)
 """
 
 
-def model() -> bytes:
-    """inner = 0.3 a, b = relu(inner), n = shape of a."""
+def model(sizes: bool = True) -> bytes:
+    """inner = 0.3 a, b = relu(inner), n = shape of a if `sizes`."""
     nodes = [
         helper.make_node("Mul", ["a", "w"], ["inner"]),
         helper.make_node("Relu", ["inner"], ["b"]),
@@ -49,6 +49,7 @@ def model() -> bytes:
         helper.make_tensor_value_info("n", TensorProto.INT64, [2]),
     ]
     weight = numpy_helper.from_array(np.array([0.3], np.float32), "w")
+    nodes, ends = (nodes, ends) if sizes else (nodes[:2], ends[:2])
     graph = helper.make_graph(nodes, "net", ends[:1], ends[1:], [weight])
     return bytes(
         helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9).SerializeToString()
@@ -111,9 +112,27 @@ def test_sat_comes_with_every_declared_tensor(folder: Folder) -> None:
     assert folder.verify("(assert (>= B[0,0] 0.0))") == Ran(0, ASSIGNMENT, "")
 
 
-def test_unsat_is_one_line(folder: Folder) -> None:
-    assert folder.verify("(assert (>= N[1] 3))") == Ran(0, "unsat\n", "")
-    assert folder.verify("(assert (>= H[0,0] 0.1))") == Ran(0, "unsat\n", "")
+def test_unsat_is_one_line_and_how_sure_it_is_stands_on_stderr(folder: Folder) -> None:
+    checked = (
+        "unsat in real arithmetic, proved by the trusted checker's code (assurance: checked); for roundings of the "
+    )
+    checked += "declared floats there is room, but no proof; --semantics float32 asks for one"
+    assert folder.verify("(assert (>= N[1] 3))") == Ran(0, "unsat\n", f"{folder.query}: {checked}\n")
+    assert folder.verify("(assert (>= H[0,0] 0.1))") == Ran(0, "unsat\n", f"{folder.query}: {checked}\n")
+
+
+def test_float32_executions_may_be_asked_about(folder: Folder) -> None:
+    asserted = "(assert (or (>= B[0,0] 0.1) (>= H[0,1] 0.0)))"
+    query = QUERY.replace("    (declare-output N int64 [2])\n", "")
+    folder.model.write_bytes(model(sizes=False))
+    deployed = "unsat in every float32 execution, proved by the trusted checker's code (assurance: deployed)"
+    for options in ((), ("--semantics", "real"), ("--semantics", "float32")):
+        ran = folder.verify(asserted, *options, query=query)
+        assert ran == Ran(0, "unsat\n", f"{folder.query}: {deployed}\n")
+    folder.model.write_bytes(model())
+    ran = folder.verify("(assert (>= H[0,0] 0.1))", "--semantics", "float32")
+    assert (ran.code, ran.out) == (0, "unknown\n")
+    assert "only a certificate proves float32 executions, and there is none: " in ran.err
 
 
 def test_an_empty_region_is_said_to_be_one(folder: Folder) -> None:
@@ -121,6 +140,16 @@ def test_an_empty_region_is_said_to_be_one(folder: Folder) -> None:
     reason = "empty region: A[0,0] must be at least 0.5 and at most 0.25 (line 8, 10)"
     expected = f"{folder.query}: warning: vacuously unsat: no input is allowed ({reason})\n"
     assert ran == Ran(0, "unsat\n", expected)
+
+
+def test_a_disjunct_that_allows_no_input_is_warned_of(folder: Folder) -> None:
+    ran = folder.verify("(assert (or (and (>= A[0,0] 0.5) (>= B[0,0] 0.0))\n(>= B[0,0] 9.0)))")
+    reason = "A[0,0] must be at least 0.5 and at most 0.25 (line 8, 10)"
+    warning = f"warning: 1 of 2 disjuncts allow no input and hold vacuously: {reason}"
+    assert (ran.code, ran.out) == (0, "unsat\n")
+    assert ran.err.startswith(f"{folder.query}: {warning}\n{folder.query}: unsat in real arithmetic")
+    ran = folder.verify("(assert (or (and (>= A[0,0] 0.5) (>= B[0,0] 0.0))\n(>= B[0,0] 0.0)))")
+    assert ran == Ran(0, ASSIGNMENT, f"{folder.query}: {warning}\n")
 
 
 def test_unknown_says_why(folder: Folder) -> None:
@@ -160,7 +189,7 @@ def test_numbers_are_decimals_that_read_back() -> None:
 
 
 ERRORS = {
-    "too few files": ("", (), "{q}: network 'f' is declared, but no model file is given for it"),
+    "too few files": ("", (), "{q}: line 2: network 'f' is declared, but no model file is given for it"),
     "too many files": (
         "",
         ("f={f}", "g={f}"),
@@ -170,13 +199,13 @@ ERRORS = {
     "another element type": (
         "float32 [1,2])->float64 [1,2])",
         ("f={f}",),
-        "{q}: input 'A' of network 'f' is declared float64, but 'a' of its model holds FLOAT",
+        "{q}: line 3: input 'A' of network 'f' is declared float64, but 'a' of its model holds FLOAT",
     ),
     "an unsound element type": (
         "int64->bfloat16",
         ("f={f}",),
-        "{q}: tensor 'N' is declared bfloat16: no sound analysis of this element type is known here; sound: real, "
-        "float32, float64, int64, int32. Declared real, its model is read as one over the real numbers",
+        "{q}: line 6: tensor 'N' is declared bfloat16: no sound analysis of this element type is known here; sound: "
+        "real, float32, float64, int64, int32. Declared real, its model is read as one over the real numbers",
     ),
     "an unknown variable": (
         "(assert (and (>= A[0,0]->(assert (and (>= Q[0,0]",
@@ -186,7 +215,7 @@ ERRORS = {
     "a wrong dimension": (
         "A float32 [1,2]->A float32 [1,3]",
         ("f={f}",),
-        "{q}: input 'A' of network 'f' is declared with shape [1, 3], but 'a' of its model has [?, 2]",
+        "{q}: line 3: input 'A' of network 'f' is declared with shape [1, 3], but 'a' of its model has [?, 2]",
     ),
     "text that cannot be parsed": (
         "(assert (and->(assert [and",
@@ -216,6 +245,7 @@ def test_errors_are_said_on_stderr_alone(folder: Folder, name: str) -> None:
         ("verify", "q", "--timeout", "-1"),
         ("verify", "q", "--timeout", "soon"),
         ("verify", "q", "--network", "f"),
+        ("verify", "q", "--semantics", "float16"),
         ("verify",),
         ("supports",),
         ("supports", "--everything"),
@@ -294,10 +324,91 @@ def test_a_worker_that_yields_to_nobody_is_ended() -> None:
     assert (done.returncode, done.stdout) == (0, "timed-out\n")
 
 
+def in_process(script: str, *arguments: str) -> Ran:
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, timeout=300, check=False
+    )
+    return Ran(done.returncode, done.stdout, done.stderr)
+
+
+ENDED = """import os, signal, sys, time
+from provenn.api.vnnlib.deadline import Deadline, supervised
+code = supervised(Deadline(100.0, time.monotonic()))
+if code is None:
+    print("sat", flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+sys.exit(code)
+"""
+
+
+def test_a_worker_that_is_killed_leaves_the_query_open() -> None:
+    assert in_process(ENDED) == Ran(0, "unknown\n", "error: the process that worked on it was ended by signal 9\n")
+
+
+MISTAKEN = """import sys
+from provenn.api.vnnlib import deciding
+from provenn.api.vnnlib.command import main
+deciding.bind = lambda query, files: 1 / 0
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("limit", [(), ("--timeout", "200")])
+def test_our_own_mistakes_leave_the_query_open(folder: Folder, limit: tuple[str, ...]) -> None:
+    folder.query.write_text(QUERY + "(assert (>= B[0,0] 0.0))")
+    ran = in_process(MISTAKEN, "verify", str(folder.query), "--network", f"f={folder.model}", *limit)
+    assert (ran.code, ran.out) == (0, "unknown\n")
+    assert "Traceback" in ran.err
+    assert ran.err.endswith("error: internal error, not yours: ZeroDivisionError: division by zero. Please report it\n")
+
+
+FAILING = """import sys
+from provenn.api.vnnlib import proving
+from provenn.api.vnnlib.command import main
+def fail(*arguments): raise {error}
+proving.loaded = proving.read_by_kernel = fail
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(
+    "error", ["RuntimeError('torch says no')", "MemoryError('1 TiB')", "OSError('no such device')"]
+)
+def test_a_backend_that_fails_leaves_the_query_open(folder: Folder, error: str) -> None:
+    folder.query.write_text(QUERY + "(assert (>= B[0,0] 9.0))")
+    ran = in_process(FAILING.format(error=error), "verify", str(folder.query), "--network", f"f={folder.model}")
+    assert (ran.code, ran.out) == (0, "unknown\n")
+    assert ran.err.startswith(f"{folder.query}: ")
+    assert error.split("'")[1] in ran.err
+
+
+LIMITED = """import resource, sys
+from pathlib import Path
+import provenn.api.vnnlib.answers, provenn.api.vnnlib.deciding, provenn.verifier.query.reading, vnnlib
+from provenn.api.vnnlib.command import main
+size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + (120 << 20),) * 2)
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="how much memory is used is not told here")
+def test_memory_that_does_not_suffice_leaves_the_query_open(folder: Folder) -> None:
+    size = 4_000_000
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [size]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "net", ends[:1], ends[1:])
+    large = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    folder.model.write_bytes(large.SerializeToString())
+    declared = f"(declare-input X float32 [{size}]) (declare-output Y float32 [{size}])"
+    folder.query.write_text(f"(vnnlib-version <2.0>)(declare-network f {declared})(assert (>= Y[0] 0.0))")
+    ran = in_process(LIMITED, "verify", str(folder.query), "--network", f"f={folder.model}")
+    assert ran == Ran(0, "unknown\n", "error: the memory does not suffice\n")
+
+
 def test_errors_are_the_same_under_a_time_limit(folder: Folder) -> None:
     folder.query.write_text(QUERY + "(assert (>= B[0,0] 0.0))")
     ran = executed("verify", str(folder.query), "--timeout", "200")
-    expected = f"error: {folder.query}: network 'f' is declared, but no model file is given for it\n"
+    expected = f"error: {folder.query}: line 2: network 'f' is declared, but no model file is given for it\n"
     assert ran == Ran(2, "", expected)
 
 

@@ -13,9 +13,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from provenn.api.vnnlib.deadline import Deadline
 from provenn.api.vnnlib.deciding import TOUCHING, Decision, decide
+from provenn.api.vnnlib.proving import ROWS
 from provenn.api.vnnlib.trying import holds
 from provenn.models.query.binding import bind
 from provenn.models.query.replaying import Replay
+from provenn.verifier.check.rows import Semantics
 from provenn.verifier.errors import EmptyRegion
 from provenn.verifier.query.meaning import layout, meaning
 from provenn.verifier.query.query import Query
@@ -73,21 +75,23 @@ formula = st.tuples(st.sampled_from(["and", "or"]), st.lists(atom, min_size=1, m
 )
 
 
-def answer(query: Query, file: bytes) -> Decision:
-    return decide(query, {"f": file}, Deadline(20.0, time.monotonic()))
+def answer(query: Query, file: bytes, semantics: Semantics = "real") -> Decision:
+    return decide(query, {"f": file}, Deadline(20.0, time.monotonic()), semantics)
 
 
-def lone(asserted: str, file: bytes = SAME) -> Decision:
+def lone(asserted: str, file: bytes = SAME, semantics: Semantics = "real", declared: str = LONE) -> Decision:
     box = "(assert (>= X[0] 0.0))(assert (<= X[0] 1.0))"
-    return answer(read_query(f"{LONE}{box}(assert {asserted})".encode()), file)
+    return answer(read_query(f"{declared}{box}(assert {asserted})".encode()), file, semantics)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(formula, min_size=1, max_size=2), st.booleans(), st.integers(0, 10))
-def test_no_point_contradicts_a_verdict(asserted: list[str], paired: bool, seed: int) -> None:
+@given(
+    st.lists(formula, min_size=1, max_size=2), st.booleans(), st.integers(0, 10), st.sampled_from(["real", "float32"])
+)
+def test_no_point_contradicts_a_verdict(asserted: list[str], paired: bool, seed: int, semantics: Semantics) -> None:
     more = "(assert (== X[0] U[0]))(assert (<= X[1] U[1]))" if paired else ""
     query = read_query((PAIRED + BOX + more + "".join(f"(assert {part})" for part in asserted)).encode())
-    found = answer(query, RELU)
+    found = answer(query, RELU, semantics)
     if found.verdict == "sat":
         assert found.execution is not None
         assert holds(query, found.execution)
@@ -168,16 +172,92 @@ def test_roundings_may_cross_a_jump(asserted: str, verdict: str) -> None:
     assert lone(asserted, ROUNDED).verdict == verdict
 
 
+THIRDS = network(
+    [helper.make_node("Mul", ["x", "third"], ["z"]), helper.make_node("Mul", ["z", "three"], ["y"])],
+    1,
+    {"third": [1 / 3], "three": [3.0]},
+)
+"""y = x, but for roundings."""
+CANCELLING = network(
+    [
+        helper.make_node("Add", ["x", "c"], ["a"]),
+        helper.make_node("Sub", ["a", "c"], ["b"]),
+        helper.make_node("Sub", ["b", "x"], ["y"]),
+    ],
+    1,
+    {"c": [4096.0]},
+)
+"""y = 0 in real arithmetic; in float32 up to 2^-12, half the distance of floats at 4096."""
+SMOOTH = network([helper.make_node("Tanh", ["x"], ["y"])], 1, {})
+REALS = LONE.replace("float32", "real")
+
+
 def test_floats_are_given_room_for_roundings() -> None:
-    assert lone("(>= Y[0] 1.0000001)").verdict == "unknown"
-    text = LONE.replace("float32", "real") + "(assert (>= X[0] 0.0))(assert (<= X[0] 1.0))(assert (>= Y[0] 1.0000001))"
-    assert answer(read_query(text.encode()), SAME).verdict == "unsat"
+    assert lone("(>= Y[0] 1.0000004)", THIRDS).verdict == "unknown"
+    assert lone("(>= Y[0] 1.0000004)", THIRDS, declared=REALS).verdict == "unsat"
+
+
+def test_no_room_is_needed_where_every_execution_is_proved() -> None:
+    found = lone("(>= Y[0] 1.0000001)")
+    assert (found.verdict, found.assurance) == ("unsat", "deployed")
+
+
+@pytest.mark.parametrize("semantics", ["real", "float32"])
+def test_where_float32_cancels_a_query_is_not_called_unsat_for_what_real_arithmetic_does(semantics: Semantics) -> None:
+    """0.000243 is below 2^-12 = 0.000244: some float32 meets it, and real arithmetic says none."""
+    found = lone("(>= Y[0] 0.000243)", CANCELLING, semantics)
+    assert found.verdict in ("sat", "unknown")
+    assert lone("(>= Y[0] 0.000243)", CANCELLING, declared=REALS).verdict == "unsat"
+
+
+SURE = [
+    ("(>= Y[0] 1.001)", THIRDS, "deployed", "deployed"),
+    ("(>= Y[0] 0.01)", CANCELLING, "deployed", "deployed"),
+    ("(>= Y[0] 0.001)", CANCELLING, "checked", None),
+    ("(>= Y[0] 0.9)", SMOOTH, "checked", None),
+    ("(>= (* Y[0] Y[0] X[0]) 1.1)", SAME, "computed", None),
+    ("(and (<= X[0] 0.25) (<= Y[0] 9.0))", JUMP, "computed", None),
+]
+
+
+@pytest.mark.parametrize(("asserted", "file", "real", "float32"), SURE)
+def test_unsat_says_how_sure_it_is(asserted: str, file: bytes, real: str, float32: str | None) -> None:
+    found = lone(asserted, file)
+    assert (found.verdict, found.assurance) == ("unsat", real)
+    assert f"(assurance: {real})" in found.notes[0]
+    assert ("--semantics float32" in found.notes[0]) == (real != "deployed")
+    found = lone(asserted, file, "float32")
+    assert (found.verdict, found.assurance) == (("unknown", None) if float32 is None else ("unsat", float32))
+    assert "--semantics float32" not in lone(asserted, file, declared=REALS).notes[0]
+
+
+def test_a_search_keeps_its_assurance() -> None:
+    """More rows than the kernel is asked about without torch."""
+    many = "".join(f"(>= Y[0] {2 + k / 100:.2f})" for k in range(ROWS + 1))
+    assert (lone(f"(or {many})").assurance, lone(f"(or {many})", SMOOTH).assurance) == ("checked", "checked")
+    assert lone(f"(or {many})", semantics="float32").assurance == "deployed"
+    assert lone(f"(or {many})", SMOOTH, "float32").verdict == "unknown"
+
+
+def test_what_rounds_float64_to_less_is_only_searched() -> None:
+    nodes = [
+        helper.make_node("Cast", ["x"], ["a"], to=TensorProto.FLOAT),
+        helper.make_node("Cast", ["a"], ["b"], to=TensorProto.DOUBLE),
+        helper.make_node("Sub", ["x", "b"], ["y"]),
+    ]
+    ends = [helper.make_tensor_value_info(name, TensorProto.DOUBLE, [1]) for name in "xy"]
+    graph = helper.make_graph(nodes, "net", ends[:1], ends[1:])
+    file = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9).SerializeToString()
+    found = lone("(>= Y[0] 0.00000001)", file, declared=LONE.replace("float32", "float64"))
+    assert found.verdict == "unknown"
+    assert found.notes[-1] == "network 'f' is declared float64 and rounds 'a' to less: only looked for a witness"
+    assert lone("(>= Y[0] 0.00000001)", file, declared=REALS).verdict == "unsat"
 
 
 def test_an_empty_region_is_unsat_with_a_warning() -> None:
     reason = "empty region: X[0] must be at least 1.5 and at most 1.0 (line 1)"
-    expected = Decision("unsat", (f"warning: vacuously unsat: no input is allowed ({reason})",))
-    assert lone("(>= X[0] 1.5)") == expected
+    notes = (f"warning: vacuously unsat: no input is allowed ({reason})",)
+    assert lone("(>= X[0] 1.5)") == Decision("unsat", notes, None, "vacuous")
 
 
 def test_without_bounds_there_is_no_unsat() -> None:

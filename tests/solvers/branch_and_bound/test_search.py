@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,44 +12,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import GraphExecutor, convolutional, mlp, residual
+from search_kit import box, interrupted, outputs, threshold
 
 from provenn.solvers.base import Budget, Outcome, Problem, Result, Verdict
 from provenn.solvers.branch_and_bound import BranchAndBound
 from provenn.solvers.branch_and_bound.proof import CaseProof
-from provenn.solvers.branch_and_bound.queue import Queue
 from provenn.verifier.bounds.backward import crown
-from provenn.verifier.errors import BackendError
 from provenn.verifier.graph import Graph
 from provenn.verifier.ops.base import Op
 from provenn.verifier.ops.leaky_relu import LeakyRelu
 from provenn.verifier.ops.sigmoid import Sigmoid
 from provenn.verifier.ops.tanh import Tanh
 from provenn.verifier.region import Region
-from provenn.verifier.spec import Ball, Case, Clause, InputSet
-
-
-def box(graph: Graph, radius: Fraction, norm: float | None = None) -> InputSet:
-    size = torch.Size(graph.input_shape).numel()
-    centre = tuple(Fraction(i % 3, 10) for i in range(size))
-    ball = Ball(centre, radius, norm) if norm else None
-    return InputSet(tuple(c - radius for c in centre), tuple(c + radius for c in centre), ball)
-
-
-def outputs(graph: Graph, inputs: InputSet, seed: int, count: int = 4000) -> torch.Tensor:
-    """At corners and random points of the set: [points, outputs]."""
-    unit = np.random.default_rng(seed).random((count, len(inputs.lower)))
-    unit[: count // 2] = unit[: count // 2].round()
-    points = inputs.lower + unit * (inputs.upper - inputs.lower)
-    inside = np.array([p for p in points if inputs.contains(p.astype(np.float32))], dtype=np.float32)
-    return graph.forward(torch.from_numpy(inside).double().reshape(-1, *graph.input_shape)).flatten(1)
-
-
-def threshold(graph: Graph, inputs: InputSet, row: Sequence[int], share: Fraction, seed: int = 0) -> Case:
-    """Unsafe: row y >= d, with d above the sampled maximum by `share` of the sampled range (below it if negative)."""
-    values = outputs(graph, inputs, seed) @ torch.tensor(row, dtype=torch.float64)
-    most, least = Fraction(float(values.max())), Fraction(float(values.min()))
-    clause = Clause((tuple(Fraction(c) for c in row),), (most + share * (most - least),))
-    return Case(inputs, (clause,))
+from provenn.verifier.spec import Case, Clause
 
 
 def decided(graph: Graph, cases: Sequence[Case], split: str = "auto", seconds: float = 60.0) -> Result:
@@ -167,58 +140,6 @@ def test_several_cases_share_the_time_and_progress_may_interrupt() -> None:
 
 
 @pytest.mark.parametrize("split", ["input", "neuron"])
-def test_an_interrupted_search_goes_on_from_its_file_to_the_same_end(split: str, tmp_path: Path) -> None:
-    graph = mlp([3, 12, 12, 2], 7)
-    case = threshold(graph, box(graph, Fraction(1, 2)), (1, -1), Fraction(1, 40))
-    whole = Problem(graph, [case], GraphExecutor(graph))
-    kept = replace(whole, state=tmp_path / "search.npz")
-    way = BranchAndBound(split=split)
-
-    for _ in range(3):
-        with pytest.raises(InterruptedError):
-            way.solve(kept, Budget(60), interrupted)
-        assert (tmp_path / "search.npz").exists()
-    resumed, fresh = way.solve(kept, Budget(60)), way.solve(whole, Budget(60))
-    assert resumed.outcomes[0].verdict == fresh.outcomes[0].verdict == Verdict.VERIFIED
-    assert resumed.stats["branch-and-bound_domains"] == fresh.stats["branch-and-bound_domains"]
-    assert list(tmp_path.iterdir()) == [], "the file of a decided search is removed"
-    first, second = resumed.outcomes[0].proof, fresh.outcomes[0].proof
-    assert isinstance(first, CaseProof) and isinstance(second, CaseProof)
-    for a, b in zip(first.trees(NAMES, NAMES), second.trees(NAMES, NAMES), strict=True):
-        assert all(np.array_equal(getattr(a, n), getattr(b, n)) for n in ("step", "neuron", "threshold", "betas"))
-        assert sorted(zip(a.node, a.clause, strict=True)) == sorted(zip(b.node, b.clause, strict=True))
-
-
-NAMES = {2: "relu0", 4: "relu1"}
-
-
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no", b"{}"])
-def test_a_broken_file_of_a_search_is_refused_and_stays(content: bytes, tmp_path: Path) -> None:
-    graph = mlp([3, 12, 12, 2], 7)
-    case = threshold(graph, box(graph, Fraction(1, 2)), (1, -1), Fraction(1, 20))
-    path = tmp_path / "search.npz"
-    path.write_bytes(content)
-    with pytest.raises(BackendError, match="holds no state"):
-        BranchAndBound().solve(Problem(graph, [case], state=path), Budget(60))
-    assert path.read_bytes() == content
-
-
-def test_the_file_of_another_case_is_refused(tmp_path: Path) -> None:
-    graph = mlp([3, 12, 12, 2], 7)
-    cases = [threshold(graph, box(graph, Fraction(1, 2)), (1, -1), Fraction(1, n)) for n in (20, 40)]
-    path = tmp_path / "search.npz"
-    way = BranchAndBound(split="input")
-    with pytest.raises(InterruptedError):
-        way.solve(Problem(graph, cases[:1], state=path), Budget(60), interrupted)
-    with pytest.raises(BackendError, match="another network, specification or case"):
-        way.solve(Problem(graph, cases[1:], state=path), Budget(60))
-
-
-def interrupted(done: int, total: int, phase: str) -> None:
-    raise InterruptedError
-
-
-@pytest.mark.parametrize("split", ["input", "neuron"])
 @pytest.mark.parametrize("scale", [2 * 10**38, 10**39])
 def test_numbers_near_the_range_of_floats_decide_nothing_wrongly(split: str, scale: int) -> None:
     """scale y >= scale d is y >= d, which holds somewhere; infinities and what they make are never a proof."""
@@ -237,51 +158,12 @@ def test_a_clause_without_rows_is_never_excluded() -> None:
         assert outcome.verdict != Verdict.VERIFIED
 
 
-def test_the_file_of_the_same_weights_with_another_function_is_refused(tmp_path: Path) -> None:
-    graph, other = mlp([3, 12, 12, 2], 7), mlp([3, 12, 12, 2], 7, Tanh())
-    case = threshold(graph, box(graph, Fraction(1, 2)), (1, -1), Fraction(1, 20))
-    path = tmp_path / "search.npz"
-    with pytest.raises(InterruptedError):
-        BranchAndBound(split="input").solve(Problem(graph, [case], state=path), Budget(60), interrupted)
-    with pytest.raises(BackendError, match="another network"):
-        BranchAndBound(split="input").solve(Problem(other, [case], state=path), Budget(60))
-
-
-@pytest.mark.parametrize("failing", ["_rows_at", "push"])
-def test_parts_that_a_failing_queue_had_are_not_lost(
-    failing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    graph = mlp([3, 12, 12, 2], 7)
-    case = threshold(graph, box(graph, Fraction(1, 2)), (1, -1), Fraction(-1, 200))
-    problem = Problem(graph, [case], state=tmp_path / "search.npz")
-    plain, calls = getattr(Queue, failing), [0]
-
-    def broken(self: Queue, *given: Any, **named: Any) -> Any:
-        calls[0] += 1
-        if calls[0] == 4:
-            raise MemoryError
-        return plain(self, *given, **named)
-
-    monkeypatch.setattr(Queue, failing, broken)
-    with pytest.raises(MemoryError):
-        BranchAndBound(split="input").solve(problem, Budget(60))
-    monkeypatch.undo()
-    outcome = BranchAndBound(split="input").solve(problem, Budget(3)).outcomes[0]
-    assert outcome.verdict != Verdict.VERIFIED
-
-
-def test_a_search_that_cannot_be_kept_says_so_and_keeps_its_answer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    graph = mlp([3, 12, 12, 2], 7)
-    case = threshold(graph, box(graph, Fraction(1, 2)), (1, -1), Fraction(1, 40))
-    with pytest.raises(BackendError, match="no folder"):
-        BranchAndBound().solve(Problem(graph, [case], state=tmp_path / "none" / "search.npz"), Budget(60))
-
-    def full(*given: Any, **named: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(np, "savez_compressed", full)
-    outcome = BranchAndBound().solve(Problem(graph, [case], state=tmp_path / "search.npz"), Budget(0)).outcomes[0]
-    assert outcome.verdict == Verdict.TIMEOUT and outcome.reason is not None and "No space left" in outcome.reason
-    assert list(tmp_path.iterdir()) == []
+def test_the_margin_of_a_search_with_nothing_left_to_split_is_a_bound() -> None:
+    """Of a property that does not hold, where nothing looks for a counterexample."""
+    graph = mlp([2, 4, 1], 3)
+    inputs = box(graph, Fraction(1))
+    case = threshold(graph, inputs, (1,), Fraction(-1, 4))
+    outcome = BranchAndBound(split="neuron").solve(Problem(graph, [case]), Budget(60)).outcomes[0]
+    known = float(case.clauses[0].bound[0]) - float(outputs(graph, inputs, 0).max())
+    assert outcome.verdict == Verdict.UNKNOWN
+    assert -10 < outcome.margin <= known < 0

@@ -15,7 +15,7 @@ from check_kit import Random, box_specification, certificate, repacked, resealed
 
 from provenn.verifier.certificate.emit import emit
 from provenn.verifier.check import CertificateRejected, check, read_network
-from provenn.verifier.check.manifest import canonical
+from provenn.verifier.check.manifest import canonical, read_manifest
 
 FILES, MODEL, NETWORK = certificate()
 MANIFEST: dict[str, Any] = json.loads(FILES["manifest.json"])
@@ -132,6 +132,16 @@ def test_every_field_of_the_manifest_matters() -> None:
                 )  # type: ignore[misc]
 
 
+@pytest.mark.parametrize("nested", ['{"a":', "["])
+def test_nesting_as_deep_as_python_goes_is_rejected(nested: str) -> None:
+    """Reading back and writing out again reach their limits at different depths."""
+    closed = {"[": "]"}.get(nested, "}")
+    for depth in (*range(850, 1010), 100_000):
+        text = f'{{"produced_by":{nested * depth}{"1"}{closed * depth}}}'
+        with pytest.raises(CertificateRejected, match=r"^manifest: "):
+            read_manifest(text.encode())
+
+
 def test_fields_outside_the_meaning_are_free_but_sealed() -> None:
     def rename(content: dict[str, Any]) -> None:
         content["produced_by"] = {"somebody": "else"}
@@ -180,6 +190,12 @@ STATED: dict[str, tuple[Change, str]] = {
     "duplicate id": (claim(1, id=0), "ids are not"),
     "a real number": (lambda c: c["statistics"].update(x=0.5), "not JSON"),
     "uses itself": (claim(1, uses=[0, 1]), "must use exactly"),
+    "uses truth values": (claim(LAST, uses=[False, True]), "not given by ids"),
+    "uses a text": (claim(LAST, uses=["0", "1"]), "not given by ids"),
+    "an id that is a truth value": (claim(0, id=False), "wrong type: id"),
+    "a case that is a truth value": (claim(0, case=False), "wrong type: case"),
+    "a clause that is a truth value": (claim(LAST, clause=True), "wrong type: clause"),
+    "a row that is a truth value": (claim(LAST, row=False), "wrong type: row"),
     "uses nothing": (claim(LAST, uses=[]), "must use exactly"),
     "a case that is not": (claim(0, case=1), "there is no case 1"),
     "a clause that is not": (claim(LAST, clause=2), "no clause 2"),

@@ -15,7 +15,8 @@ import pytest
 from check_kit import certificate
 
 import provenn.verifier.check
-from provenn.verifier.certificate.bundle import to_zip, write
+from provenn.verifier.certificate.bundle import load, to_zip, write
+from provenn.verifier.check import CertificateRejected
 from provenn.verifier.check.__main__ import main
 from provenn.verifier.check.network_ops import OPERATORS
 from provenn.verifier.check.onnx_reader import OPSETS
@@ -108,6 +109,70 @@ def test_a_zip_with_another_path_is_rejected(bundle: Path) -> None:
         archive.writestr("../manifest.json", b"{}")
     (bundle / "bundle.zip").write_bytes(buffer.getvalue())
     assert main([str(bundle / "bundle.zip"), "--model", str(bundle / "model.onnx")]) == 13
+
+
+def zipped(kind: int, flags: int = 0, damaged: bool = False) -> bytes:
+    """A zip of one file, compressed by `kind`, with bits of its two headers set, or its compressed data damaged."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", kind) as archive:
+        archive.writestr("manifest.json", bytes(range(256)) * 40)
+    data = bytearray(buffer.getvalue())
+    data[6] |= flags
+    data[data.rfind(b"PK\x01\x02") + 8] |= flags
+    if damaged:
+        data[43:50] = b"\xff" * 7  # the first bytes after the local header
+    return bytes(data)
+
+
+UNREADABLE = {
+    "encrypted": (zipped(zipfile.ZIP_DEFLATED, flags=1), "bundle: manifest.json cannot be read: .*encrypted"),
+    "patched": (zipped(zipfile.ZIP_DEFLATED, flags=32), "bundle: manifest.json cannot be read: .*patched"),
+    "damaged": (zipped(zipfile.ZIP_DEFLATED, damaged=True), "bundle: manifest.json cannot be read: Error -3"),
+    "bzip2": (zipped(zipfile.ZIP_BZIP2), "bundle: it is compressed in an unknown way"),
+    "lzma": (zipped(zipfile.ZIP_LZMA, damaged=True), "bundle: it is compressed in an unknown way"),
+}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_a_zip_that_cannot_be_unpacked_is_rejected(bundle: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    data, reason = UNREADABLE[name]
+    (bundle / "bundle.zip").write_bytes(data)
+    arguments = [str(bundle / "bundle.zip"), "--model", str(bundle / "model.onnx")]
+    assert main(arguments) == 13
+    assert re.match(f"rejected: {reason}", capsys.readouterr().out)
+    assert main([*arguments, "--json"]) == 13
+    assert json.loads(capsys.readouterr().out)["verdict"] == "rejected"
+    with pytest.raises(CertificateRejected):
+        load(bundle / "bundle.zip")
+
+
+def test_a_zip_of_a_future_version_exits_with_2(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = bytearray((bundle / "bundle.zip").read_bytes())
+    data[data.rfind(b"PK\x01\x02") + 6] = 99
+    (bundle / "bundle.zip").write_bytes(data)
+    with pytest.raises(SystemExit) as stop:
+        main([str(bundle / "bundle.zip"), "--model", str(bundle / "model.onnx")])
+    assert stop.value.code == 2
+    assert "zip file version 9.9" in capsys.readouterr().err
+
+
+LIMITED = """import resource, sys
+from pathlib import Path
+from provenn.verifier.check.__main__ import main
+size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + (100 << 20),) * 2)
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="how much memory is used is not told here")
+def test_a_bundle_that_memory_does_not_suffice_for_is_rejected(bundle: Path) -> None:
+    with zipfile.ZipFile(bundle / "large.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        archive.writestr("manifest.json", bytes(200 << 20))
+    command = [sys.executable, "-c", LIMITED, "large.zip", "--model", "model.onnx"]
+    done = subprocess.run(command, cwd=bundle, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (13, "")
+    assert done.stdout == "rejected: environment: the memory does not suffice for it\n"
 
 
 def test_the_module_runs(bundle: Path) -> None:

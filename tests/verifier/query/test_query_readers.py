@@ -127,15 +127,15 @@ def test_declarations_keep_types_shapes_and_relations() -> None:
 
 BAD = {
     b"": "the query is empty",
-    b"hello": "not VNN-LIB",
-    b"(vnnlib-version <3.1>)": "VNN-LIB 3.1 is declared; versions 1.0 and 2.x are read",
+    b"hello": "line 1: not VNN-LIB",
+    b"(vnnlib-version <3.1>)": "line 1: VNN-LIB 3.1 is declared; versions 1.0 and 2.x are read",
     (HEAD + "(assert (<= X[0,2] 1.0))").encode(): "line 3: VNN-LIB 2.0: Index out of bounds",
     (HEAD + "\n(assert (<= Z 1.0))").encode(): "line 4: VNN-LIB 2.0: Undeclared variable",
     (DECLARED + "\n(assert (<= X_9 1.0))").encode(): "line 2: 'X_9' is not declared",
     (DECLARED + "\n\n(assert (<= X_0))").encode(): "line 3: '<=' is not read in this form",
     (DECLARED + "\n(check-sat)").encode(): "line 2: command 'check-sat' is not read in this form",
     b"(declare-const X_0 Real)": "Y_0 is not declared",
-    HEAD.replace("real [2,2]", "complex64 [2,2]").encode(): "tensor 'X' is of element type 'complex64'",
+    HEAD.replace("real [2,2]", "complex64 [2,2]").encode(): "line 2: tensor 'X' is of element type 'complex64'",
 }
 
 
