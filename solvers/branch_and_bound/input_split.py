@@ -48,7 +48,10 @@ class InputSplit:
     def start(self, over: Over) -> Expanded:
         """The region itself, its bounds not known yet."""
         box = self.region.box
-        fields = {"id": torch.from_numpy(self.record.new(1)).to(box.lower.device), "margin": box.lower.new_zeros(1)}
+        fields = {
+            "id": torch.from_numpy(self.record.new(1)).to(box.lower.device),
+            "margin": box.lower.new_full((1,), -torch.inf),
+        }
         fields |= {"lower": box.lower, "upper": box.upper, "share": box.lower.new_ones(1)}
         fields["proved"] = torch.zeros((1, len(self.clauses.rows)), dtype=torch.bool, device=box.lower.device)
         for i in self.kept:

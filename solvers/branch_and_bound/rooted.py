@@ -48,7 +48,7 @@ class Root:
 
     @classmethod
     def of(cls, graph: Graph, packed: Packed, over: Callable[[], bool]) -> Root:
-        """Made within the time, else with fewer optimised bounds.   Raises: Unbounded."""
+        """Made within the time, else with fewer optimised bounds.   Raises: Unbounded; what `over` raises."""
         rows: list[Rooted] = []
         relus = {i for i, node in enumerate(graph.nodes) if isinstance(node.op, Relu)}
 

@@ -42,6 +42,12 @@ STEPS = 2
 REPLAYED = 8
 """Points of one step that the executor runs at most: the first ones are the best."""
 
+LONGEST = 0.5
+"""Seconds of the time left in which no step is begun that may last as long as the one before it, at most."""
+
+GRACE = 0.1
+"""Seconds after the time has ended for which a relaxation of the whole region is still waited for."""
+
 T = TypeVar("T")
 
 
@@ -87,7 +93,10 @@ class BranchAndBound(Backend):
 
 @dataclass(eq=False)
 class _Search:
-    """One case. reason: why the last thing tried came to nothing; exhausted: because the memory did."""
+    """One case. reason: why the last thing tried came to nothing; exhausted: because the memory did.
+
+    left: seconds when the time was last looked at; ended: it did not suffice for another step.
+    """
 
     backend: BranchAndBound
     problem: Problem
@@ -98,6 +107,8 @@ class _Search:
     tally: Tally = field(default_factory=Tally)
     reason: str | None = None
     exhausted: bool = False
+    left: float | None = None
+    ended: bool = False
 
     def run(self, progress: Progress, place: tuple[int, int]) -> tuple[Outcome, Tally]:
         """The outcome, and what was done for it."""
@@ -113,8 +124,17 @@ class _Search:
         return f"{self.backend.name}: {self.tally.domains} parts, {self.tally.closed:.1%} decided"
 
     def _over(self) -> bool:
-        """Whether the time has ended, but for what saving took the last time."""
-        return self.budget.left <= (self.kept.pace.cost if self.kept is not None else 0)
+        """Whether the time has ended, but for what saving and the step before took."""
+        left = self.budget.left - (self.kept.pace.cost if self.kept is not None else 0)
+        step, self.left = 0.0 if self.left is None else self.left - left, left
+        self.ended = self.ended or left <= min(step, LONGEST)
+        return self.ended
+
+    def _late(self) -> bool:
+        """Whether the time has ended.   Raises: TimeoutError if it did so GRACE ago."""
+        if self.budget.left < -GRACE:
+            raise TimeoutError
+        return self._over()
 
     def _caught(self, work: Callable[[], T]) -> T | None:
         """What the work gives; None where an op may leave its domain or the memory ran out, and `reason` says so.
@@ -168,7 +188,7 @@ class _Search:
     def _space(self, way: str, packed: Packed, record: Record) -> Space:
         if way == "input":
             return InputSplit(self.graph, packed, record)
-        return NeuronSplit(self.graph, packed, record, Root.of(self.graph, packed, self._over))
+        return NeuronSplit(self.graph, packed, record, Root.of(self.graph, packed, self._late))
 
     def _tried(
         self, chosen: tuple[str, State | None], packed: Packed, rest: Budget | None, report: Callable[[], None]
@@ -180,7 +200,10 @@ class _Search:
         way, saved = chosen
         self.reason = None
         self.tally = Tally(self.tally.domains, self.tally.discarded) if saved is None else saved.tally
-        space = self._caught(lambda: self._space(way, packed, Record() if saved is None else saved.record))
+        try:
+            space = self._caught(lambda: self._space(way, packed, Record() if saved is None else saved.record))
+        except TimeoutError:
+            return Outcome(Verdict.TIMEOUT, -float("inf"), self.backend.name)
         if space is None:
             return self._nothing(self.reason)
         with Queue(self.backend.memory) as queue:

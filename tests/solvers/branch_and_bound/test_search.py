@@ -15,7 +15,7 @@ from networks import GraphExecutor, convolutional, mlp, residual
 from search_kit import box, interrupted, outputs, threshold
 
 from provenn.solvers.base import Budget, Outcome, Problem, Result, Verdict
-from provenn.solvers.branch_and_bound import BranchAndBound
+from provenn.solvers.branch_and_bound import BranchAndBound, search
 from provenn.solvers.branch_and_bound.proof import CaseProof
 from provenn.verifier.bounds.backward import crown
 from provenn.verifier.graph import Graph
@@ -125,6 +125,27 @@ def test_without_time_there_is_no_verdict_but_a_bound() -> None:
     for split in ("input", "neuron"):
         outcome = decided(graph, [case], split, 0.0).outcomes[0]
         assert outcome.verdict == Verdict.TIMEOUT and outcome.margin <= 0
+
+
+def test_a_relaxation_of_the_whole_region_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "GRACE", -1000.0)
+    graph = mlp([3, 12, 12, 2], 7)
+    case = threshold(graph, box(graph, Fraction(1, 2)), (1, -1), Fraction(1, 20))
+    outcome = decided(graph, [case], "neuron").outcomes[0]
+    assert (outcome.verdict, outcome.margin, outcome.reason) == (Verdict.TIMEOUT, -float("inf"), None)
+
+
+def test_no_step_begins_that_the_time_left_may_not_suffice_for() -> None:
+    graph = mlp([3, 12, 12, 2], 7)
+    case = threshold(graph, box(graph, Fraction(1, 2)), (1, -1), Fraction(1, 20))
+    one = search._Search(BranchAndBound(), Problem(graph, [case], None), graph, case, Budget(100.0), None)
+    assert not one._over()
+    one.left, one.budget = 0.6, Budget(0.4)  # the last step took 0.2 s
+    assert not one._over()
+    one.left, one.budget = 0.6, Budget(0.2)  # and this one 0.4 s
+    assert one._over()
+    one.budget = Budget(100.0)
+    assert one._over(), "what has ended has ended"
 
 
 def test_several_cases_share_the_time_and_progress_may_interrupt() -> None:
