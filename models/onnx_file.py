@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import onnx
+import onnx.defs
 from google.protobuf.message import DecodeError, EncodeError
 from onnx import AttributeProto, ModelProto, NodeProto
 
@@ -17,6 +18,8 @@ from provenn.models.tensors import embed
 from provenn.verifier.errors import InvalidModel, UnsupportedOp
 
 STANDARD = ("", "ai.onnx")
+
+onnx.defs.has("Add")  # ONNX registers its operators now, for about 20 ms, rather than when the first model is read
 
 
 @dataclass(frozen=True, eq=False)
