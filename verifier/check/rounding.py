@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-LARGEST = Fraction(float(np.finfo(np.float64).max))
+LARGEST = float(np.finfo(np.float64).max)
 UNDERFLOW = 2.0**-900  # above every sum of underflow errors: each is at most 2^-1074, and there are below 2^150
 
 
@@ -48,9 +48,13 @@ def up(x: Array) -> Array:
 
 
 def float_below(x: Fraction) -> float:
-    """A float64 <= x, the largest or the one before it."""
-    near = float(min(max(x, -LARGEST), LARGEST))
-    return near if Fraction(near) <= x else nextafter(near, -np.inf)
+    """A float64 <= x, the largest or the one before it; -inf below all."""
+    try:
+        near = float(x)
+    except OverflowError:
+        return LARGEST if x > 0 else -np.inf
+    numerator, denominator = near.as_integer_ratio()
+    return near if numerator * x.denominator <= x.numerator * denominator else nextafter(near, -np.inf)
 
 
 def require_float64() -> None:

@@ -25,6 +25,7 @@ HEXADECIMAL = re.compile(r"(-?)0x([01])(?:\.([0-9a-f]{0,13}))?p([+-]?[0-9]{1,4})
 
 DEPTH, DISJUNCTS, ATOMS = 64, 100_000, 10_000_000  # limits of nesting, disjuncts, constraints in all of them
 
+ZERO, ONE = Fraction(0), Fraction(1)
 Linear = dict[str, Fraction]  # coefficients by variable; "" stands for the constant. An atom is one that is >= 0
 Limits = dict[tuple[int, int], Fraction]  # bounds by (input, 1 lower or -1 upper)
 
@@ -46,9 +47,9 @@ class Case(NamedTuple):
 
     def region(self) -> tuple[Box, Ball | None]:
         """The inputs in float64, rounded outward (the ball's centre down: Ball allows for it)."""
-        lower, upper = ([float_below(s * x) for x in side] for s, side in ((1, self.lower), (-1, self.upper)))
+        lower, upper = [float_below(x) for x in self.lower], [float_below(-x) for x in self.upper]
         box = Box(np.array(lower), -np.array(upper))
-        centre, radius, norm = self.ball or ((), Fraction(0), 0)
+        centre, radius, norm = self.ball or ((), ZERO, 0)
         return box, Ball(np.array([float_below(c) for c in centre]), -float_below(-radius), norm) if norm else None
 
 
@@ -110,7 +111,7 @@ def _robustness(content: Any) -> Case:
     lower, upper = tuple(max(x - radius, limits[0]) for x in centre), tuple(min(x + radius, limits[1]) for x in centre)
     others = [j for j in range(int(outputs)) if j != label and goal in (-1, j)]
     rows = [tuple(Fraction((i == j) - (i == label)) for i in range(int(outputs))) for j in others]
-    clauses = tuple(Clause((row,), (Fraction(0),)) for row in rows)
+    clauses = tuple(Clause((row,), (ZERO,)) for row in rows)
     return Case(lower, upper, clauses, (centre, radius, int(norm)) if norm in ("1", "2") else None)
 
 
@@ -175,7 +176,7 @@ def _linear(tree: Any, declared: set[str]) -> Linear:
     """A linear term."""
     match tree:
         case str():
-            return {tree: Fraction(1)} if tree in declared else {"": number(tree)}
+            return {tree: ONE} if tree in declared else {"": number(tree)}
         case ["-", only]:
             return _sum({}, _linear(only, declared), -1)
         case ["+" | "-", _, *_]:
@@ -185,13 +186,16 @@ def _linear(tree: Any, declared: set[str]) -> Linear:
             terms = [_linear(part, declared) for part in tree[1:]]
             *numbers, term = sorted(terms, key=lambda part: len(part.keys() - {""}))
             require(all(part.keys() <= {""} for part in numbers), "specification", "a product of variables")
-            return _sum({}, term, prod(part.get("", Fraction(0)) for part in numbers))
+            return _sum({}, term, prod(part.get("", ZERO) for part in numbers))
     raise CertificateRejected("specification", f"term {str(tree)[:60]} is not understood")
 
 
 def _sum(left: Linear, right: Linear, factor: Fraction | int) -> Linear:
     """Left + factor right, without zeros."""
-    total = left | {name: left.get(name, Fraction(0)) + factor * value for name, value in right.items()}
+    total = dict(left)
+    for name, value in right.items():
+        term = -value if factor == -1 else factor * value
+        total[name] = total[name] + term if name in total else term
     return {name: value for name, value in total.items() if value}
 
 
@@ -205,8 +209,8 @@ def _cases(declared: set[str], common: list[Linear], varying: list[list[Linear]]
     for disjunct in varying:
         tighter, more = _limits(disjunct, limits)
         key = tuple(sorted((*side, x.numerator, x.denominator) for side, x in tighter.items()))
-        matrix = tuple(tuple(row.get(f"Y_{j}", Fraction(0)) for j in range(outputs)) for row in rows + more)
-        bound = tuple(-row.get("", Fraction(0)) for row in rows + more)
+        matrix = tuple(tuple(row.get(f"Y_{j}", ZERO) for j in range(outputs)) for row in rows + more)
+        bound = tuple(-row.get("", ZERO) for row in rows + more)
         found.setdefault(key, (limits | tighter, []))[1].append(Clause(matrix, bound))
     cases = []
     for box, clauses in found.values():
@@ -227,8 +231,8 @@ def _limits(atoms: list[Linear], known: Limits) -> tuple[Limits, list[Linear]]:
             rows.append(atom)
             continue
         require(len(variables) == 1, "specification", "a constraint is neither a bound of one input nor over outputs")
-        slope = atom[variables[0]]
-        side, limit = (int(variables[0][2:]), 1 if slope > 0 else -1), -atom.get("", Fraction(0)) / slope
+        slope, constant = atom[variables[0]], atom.get("", ZERO)
+        side, limit = (int(variables[0][2:]), 1 if slope > 0 else -1), -constant if slope == 1 else -constant / slope
         old = limits.get(side, known.get(side))
         if old is None or side[1] * limit > side[1] * old:
             limits[side] = limit
