@@ -55,18 +55,26 @@ def tables(found: Sequence[Found], theirs: Mapping[str, Found], peer: str) -> st
 
 
 def _times(groups: Mapping[str, list[Found]], theirs: Mapping[str, Found], peer: str) -> list[str]:
-    """CPU seconds of solved instances: percentiles, and the peer's median on those that it solved."""
+    """CPU seconds of solved instances: percentiles, and the peer's median on those that it solved.
+
+    ratio: of the medians; ratio where both: the median of the ratios of the instances that both solved.
+    """
     lines = ["", f"peer: {peer}" if theirs else "", ""]
-    lines.append("| category | solved | p10 s | median s | p90 s | max s | peer solved | peer median s | ratio |")
-    lines.append("|" + "---|" * 9)
+    lines.append("| category | solved | p10 s | median s | p90 s | max s | peer solved | peer median s | ratio |"
+                 " ratio where both |")  # fmt: skip
+    lines.append("|" + "---|" * 10)
     for name, some in groups.items():
         mine = [t for one in solved(some) if (t := spent(one)) is not None]
         other = solved([theirs[one["id"]] for one in some if one["id"] in theirs])
         peers = [t for one in other if (t := spent(one)) is not None]
+        pairs = [(spent(one), spent(theirs[one["id"]])) for one in solved(some) if one["id"] in theirs
+                 and theirs[one["id"]]["verdict"] in SOLVED]  # fmt: skip
+        shares = [first / second for first, second in pairs if first is not None and second is not None]
         points = [f"{np.percentile(mine, p):.3f}" if mine else "-" for p in (10, 50, 90, 100)]
         both = f"{median(mine) / median(peers):.3f}" if mine and peers else "-"
         their = f"{median(peers):.3f}" if peers else "-"
-        lines.append(f"| {name} | {len(mine)} | {' | '.join(points)} | {len(other)} | {their} | {both} |")
+        lines.append(f"| {name} | {len(mine)} | {' | '.join(points)} | {len(other)} | {their} | {both} | "
+                     f"{f'{median(shares):.3f}' if shares else '-'} |")  # fmt: skip
     return lines
 
 
