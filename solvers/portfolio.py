@@ -32,8 +32,9 @@ class Portfolio(Backend):
 
     name = "auto"
     summary = (
-        "a brief attack -> ibp -> crown (a cheaper linear bound where that would take minutes) -> a longer attack -> "
-        "alpha-crown where there are several cases -> branch-and-bound, each on the cases still undecided"
+        "a brief attack -> ibp -> crown (a cheaper linear bound where that would take minutes, or longer than is left) "
+        "-> a longer attack -> alpha-crown where there are several cases -> branch-and-bound, each on the cases still "
+        "undecided"
     )
     verdicts = frozenset(Verdict)
 
@@ -43,7 +44,7 @@ class Portfolio(Backend):
         Branch and bound begins with alpha-CROWN's bounds itself; several cases take them together, before it.
         """
         rows = max((sum(len(clause.bound) for clause in case.clauses) for case in problem.cases), default=0)
-        bounds: list[Backend] = [Ibp(), LINEAR[choose(problem.graph, len(problem.cases), rows)]()]
+        bounds: list[Backend] = [Ibp(), LINEAR[choose(problem.graph, len(problem.cases), rows, budget.left)]()]
         bounds += [AlphaCrown()] if len(problem.cases) > 1 else []
         if problem.executor is None:
             return run([*bounds, BranchAndBound()], problem, budget, progress)

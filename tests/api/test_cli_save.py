@@ -12,7 +12,7 @@ import pytest
 from cli_kit import PLAIN, PROPERTY, Command, two_layers
 
 ENDED = """
-import os, sys
+import os, signal, sys
 from provenn.api.cli import main
 from provenn.solvers.branch_and_bound.descent import Descent
 
@@ -26,6 +26,7 @@ def counted(descent):
     return found
 
 Descent._step = counted
+signal.signal(signal.SIGINT, signal.default_int_handler)  # some parents have their children ignore it
 sys.exit(main(sys.argv[2:]))
 """
 """The command, which gets a signal after the second step of its search."""

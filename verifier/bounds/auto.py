@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil, prod
+from math import ceil, inf, prod
 
 from torch import Tensor
 
@@ -69,17 +69,21 @@ def auto(graph: Graph, region: Region, rows: int, memory: float = schedule.MEMOR
     return crown_ibp(graph, region) if method == "crown-ibp" else forward.forward_backward(graph, region, memory)
 
 
-def choose(graph: Graph, batch: int, rows: int) -> str:
-    """The tightest of "crown", "forward-backward" and "crown-ibp" that is affordable, from shapes alone."""
+def choose(graph: Graph, batch: int, rows: int, left: float = inf) -> str:
+    """The tightest of "crown", "forward-backward" and "crown-ibp" that is affordable, from shapes alone.
+
+    left: seconds beyond which nothing is, while there is a cheaper one.
+    """
     seconds = {method: work.seconds for method, work in works(graph, batch, rows).items()}
-    if seconds["crown"] <= AFFORDABLE:
+    affordable, dear = min(AFFORDABLE, left), min(DEAR, left)
+    if seconds["crown"] <= affordable:
         return "crown"
     fits = forward_fits(graph)
-    if fits and GAIN * seconds["forward-backward"] <= seconds["crown"] and seconds["forward-backward"] <= DEAR:
+    if fits and GAIN * seconds["forward-backward"] <= seconds["crown"] and seconds["forward-backward"] <= dear:
         return "forward-backward"
-    if seconds["crown"] <= DEAR:
+    if seconds["crown"] <= dear:
         return "crown"
-    return "forward-backward" if fits and seconds["forward-backward"] <= DEAR else "crown-ibp"
+    return "forward-backward" if fits and seconds["forward-backward"] <= dear else "crown-ibp"
 
 
 def works(graph: Graph, batch: int, rows: int, share: Number = OPEN) -> dict[str, Work]:

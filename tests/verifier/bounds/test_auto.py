@@ -49,6 +49,14 @@ def test_what_is_affordable_is_bounded_by_crown(graph: Graph) -> None:
     assert choose(graph, 1, 10) == "crown"
 
 
+def test_what_would_take_longer_than_is_left_is_not_begun() -> None:
+    graph = dense(784, 256, 256, 256, 256, 10)
+    seconds = {method: work.seconds for method, work in choice.works(graph, 1, 10).items()}
+    assert seconds["crown-ibp"] < seconds["crown"]
+    assert choose(graph, 1, 10, 1.01 * seconds["crown"]) == "crown"
+    assert choose(graph, 1, 10, 0.99 * min(seconds["crown"], seconds["forward-backward"])) == "crown-ibp"
+
+
 def test_few_inputs_of_a_wide_network_in_a_large_batch_go_forward() -> None:
     assert choose(dense(5, 2000, 2000, 2000, 2000, 10), 500, 10) == "forward-backward"
 
