@@ -62,7 +62,7 @@ def test_a_convolution_of_windows_is_that_of_whole_rows(geometry: tuple[int, ...
     assert again is None or again[0][0].values.isfinite().all()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.integers(0, 1000), st.booleans())
 def test_bounds_do_not_depend_on_windows(seed: int, skip: bool) -> None:
     graph = convolutional(seed, skip)

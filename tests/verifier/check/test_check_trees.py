@@ -54,7 +54,7 @@ def grown_at_random(
 nets = st.tuples(st.integers(0, 10**6), st.integers(1, 3), st.lists(st.sampled_from(KINDS), min_size=1, max_size=3))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(nets, st.integers(0, 12), st.sampled_from([0.0, 0.5, 1.0]), st.sampled_from([0.01, 0.5, 3.0]))
 def test_margins_and_intervals_of_parts_hold_at_points_of_them(net, count, share, radius) -> None:  # type: ignore[no-untyped-def]
     seed, inputs, kinds = net

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from table import BOXES, CASES, ELEMENTWISE, NONLINEAR, Case, box, few, points
+from table import BOXES, CASES, ELEMENTWISE, NONLINEAR, Case, box, few, fewer, points
 from torch import Tensor
 
 from provenn.verifier.interval import Interval
@@ -101,7 +101,7 @@ def product(rows: Tensor, x: Tensor) -> Tensor:
 
 
 @every_op
-@few
+@fewer
 @given(kind=kinds, seed=seeds)
 def test_bounds_of_a_batch_are_those_of_its_entries(case: Case, kind: str, seed: int) -> None:
     boxes, _, generator = drawn(case, kind, seed)
@@ -190,7 +190,7 @@ def _small(op: Op) -> Op:
 
 
 @pytest.mark.parametrize("case", ELEMENTWISE, ids=lambda case: case.name)
-@few
+@fewer
 @given(kind=kinds, seed=seeds)
 def test_start_is_the_default_and_gradients_are_finite(case: Case, kind: str, seed: int) -> None:
     (b,), _, generator = drawn(case, kind, seed)
