@@ -47,7 +47,7 @@ def classification(seed: int, radius: Fraction, count: int = 6, norm: float | No
     return Problem(graph, cases, GraphExecutor(graph))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=16, deadline=None)
 @given(
     st.integers(0, 500),
     st.sampled_from([Fraction(1, 1000), Fraction(1, 20), Fraction(1, 3), Fraction(2)]),

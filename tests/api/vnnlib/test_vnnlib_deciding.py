@@ -84,7 +84,7 @@ def lone(asserted: str, file: bytes = SAME, semantics: Semantics = "real", decla
     return answer(read_query(f"{declared}{box}(assert {asserted})".encode()), file, semantics)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(formula, min_size=1, max_size=2), st.booleans(), st.integers(0, 10), st.sampled_from(["real", "float32"])
 )
