@@ -85,7 +85,7 @@ def _proofs(groups: Mapping[str, list[Found]]) -> list[str]:
     for name, some in groups.items():
         unsat = [one for one in some if one["verdict"] == "unsat"]
         counts = [sum(one.get("assurance") == a for one in unsat) for a in ("checked", "computed")]
-        shares = [one["check_s"] / search(one) for one in unsat if "check_s" in one]
+        shares = [one["check_cpu_s"] / search(one) for one in unsat if "check_cpu_s" in one]
         sizes = [one["certificate_bytes"] / 1024 for one in unsat if "certificate_bytes" in one]
         shown = [f"{median(shares):.2f}", f"{max(shares):.2f}", f"{median(sizes):.0f}"] if shares else ["-"] * 3
         lines.append(f"| {name} | {len(unsat)} | {counts[0]} | {counts[1]} | {' | '.join(shown)} |")
@@ -93,9 +93,9 @@ def _proofs(groups: Mapping[str, list[Found]]) -> list[str]:
 
 
 def search(one: Found) -> float:
-    """Seconds without those of making and checking the proof."""
+    """CPU seconds without those of making and checking the proof."""
     stats = one.get("stats", {})
-    return float(one["wall_s"]) - stats.get("proof_seconds", 0.0) - stats.get("check_seconds", 0.0)
+    return float(one["cpu_s"]) - stats.get("proof_seconds", 0.0) - stats.get("check_seconds", 0.0)
 
 
 def cactus(path: Path, found: Sequence[Found], theirs: Mapping[str, Found], peer: str) -> None:
