@@ -15,8 +15,7 @@ import numpy as np
 import torch
 
 from provenn.api.proofs import BRANCHED, PROOFS, Claimed, OutOfTime, Proof, lost, proved
-from provenn.models.executor import OnnxExecutor
-from provenn.models.onnx_reader import read
+from provenn.models.reading import Executor, read_model
 from provenn.solvers.attack import Replayed, replay
 from provenn.solvers.base import Budget, Outcome, Problem, Progress, Result, Verdict, silent
 from provenn.solvers.portfolio import BACKENDS, backend
@@ -64,12 +63,13 @@ class Options:
 class LoadedModel:
     """One uploaded file, as the engine, the executor and the trusted kernel read it, each for itself.
 
-    network is None where the kernel refuses the file; `unreadable` says why. Where not `trusted`, the executor's
-    outputs are far from real arithmetic, and nothing is called verified.
+    network is None where the kernel refuses the file, or bounds no values of it (unless slopes were all that was asked
+    for); `unreadable` says why. Where not `trusted`, the executor's outputs are far from real arithmetic, and nothing
+    is called verified.
     """
 
     graph: Graph
-    executor: OnnxExecutor
+    executor: Executor
     network: Network | None
     unreadable: str | None = None
     trusted: bool = True
@@ -106,22 +106,24 @@ class ItemResult:
     warnings: tuple[str, ...] = ()
 
 
-def load_model(data: bytes) -> LoadedModel:
-    """Reads an ONNX file three times, independently, and compares the readings at a random point.
+def load_model(data: bytes, slopes: bool = False) -> LoadedModel:
+    """Reads a file three times, independently, and compares the readings at a random point.
 
-    Raises: InvalidModel, UnsupportedOp, ResourceLimit.
+    slopes: for Lipschitz claims: the kernel also reads functions of which it knows slopes alone, and implicit layers,
+    and compares where it has intervals.   Raises: InvalidModel, UnsupportedOp, ResourceLimit.
     """
-    graph, executor = read(data), OnnxExecutor(data)
+    graph, executor = read_model(data)
     x, exact = _random_point(graph)
     computed = executor.run(x).astype(np.float64).ravel()
     if not _near(computed, exact, exact):
         return LoadedModel(graph, executor, None, FAR, trusted=False)
-    try:
-        network = read_network(data)
-    except CertificateRejected as refusal:
-        return LoadedModel(graph, executor, None, refusal.reason)
     point = x.astype(np.float64).ravel()
-    box = Bounds(network, Box(point, point)).box(network.output)
+    network: Network | None = None
+    try:
+        network = read_network(data, slopes)
+        box = Bounds(network, Box(point, point)).box(network.output)
+    except CertificateRejected as refusal:
+        return LoadedModel(graph, executor, network if slopes else None, refusal.reason)
     if not _near(computed, box.lower, box.upper):
         return LoadedModel(graph, executor, None, FAR, trusted=False)
     return LoadedModel(graph, executor, network)

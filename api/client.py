@@ -18,7 +18,7 @@ from typing import Any, Self
 import httpx
 
 from provenn.api.jobs.model import State
-from provenn.api.schemas import BudgetRequest, Inputs, Job, JobRequest, JobResult, JobStatus, Model
+from provenn.api.schemas import BudgetRequest, Inputs, Job, JobRequest, JobResult, JobStatus, LipschitzRequest, Model
 from provenn.verifier.certificate.bundle import load_zip
 from provenn.verifier.errors import ProvennError
 
@@ -89,7 +89,7 @@ class Client:
             return False
 
     def upload(self, model: str | Path | bytes) -> Model:
-        """Sends an ONNX file; `id` of the answer is its SHA-256. The same bytes twice are one model."""
+        """Sends an ONNX or safetensors file; `id` of the answer is its SHA-256. The same bytes twice are one model."""
         data = model if isinstance(model, bytes) else Path(model).read_bytes()
         name = "model.onnx" if isinstance(model, bytes) else Path(model).name
         answer = self._send("POST", "/v1/models", files={"file": (name, data, "application/octet-stream")})
@@ -106,6 +106,19 @@ class Client:
     ) -> JobStatus:
         """Queues a job about an uploaded model: robustness of inputs, or a property's text (VNN-LIB or JSON)."""
         asked = {"inputs": question} if isinstance(question, Inputs) else {"specification": question}
+        budget = BudgetRequest(seconds=seconds)
+        return self.submit(JobRequest(model=model, method=method, seed=seed, budget=budget, **asked))
+
+    def lipschitz(
+        self,
+        model: str,
+        question: LipschitzRequest | None = None,
+        seconds: float = 60.0,
+        method: str = "auto",
+        seed: int = 0,
+    ) -> JobStatus:
+        """Queues a job about an uploaded model's Lipschitz constant; without a question, of all outputs, l2 to l2."""
+        asked: dict[str, Any] = {"lipschitz": question or LipschitzRequest.model_validate({})}
         budget = BudgetRequest(seconds=seconds)
         return self.submit(JobRequest(model=model, method=method, seed=seed, budget=budget, **asked))
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from provenn.api.certification import ItemResult
-from provenn.api.schemas import Counterexample, Counts, Item, JobResult
+from provenn.api.lipschitz import LipschitzResult
+from provenn.api.schemas import Counterexample, Counts, Item, JobResult, Lipschitz
 from provenn.solvers.base import Verdict
 
 
@@ -35,6 +36,28 @@ def report(
     )
 
 
+def lipschitz_report(result: LipschitzResult, certificate: str | None, stats: dict[str, float]) -> JobResult:
+    """One item without an input."""
+    item = Item(
+        index=0,
+        input=None,
+        epsilon=None,
+        verdict=result.verdict,
+        method=result.method,
+        margin=None,
+        seconds=result.seconds,
+        assurance=result.assurance,
+        semantics="real",
+        reason=result.reason,
+        warnings=[],
+        certificate=certificate,
+        counterexample=None,
+        lipschitz=Lipschitz.model_validate(result),
+    )
+    counts = [_counts(None, [item])]
+    return JobResult(verdict=item.verdict, items=[item], summary=counts, stats=stats | result.stats)
+
+
 def overall(verdicts: Sequence[str]) -> str:
     """Verified if all are; otherwise falsified before timeout before unknown."""
     order = (Verdict.FALSIFIED, Verdict.TIMEOUT, Verdict.UNKNOWN)
@@ -57,6 +80,7 @@ def _item(index: int, point: Point, result: ItemResult, certificate: str | None)
         warnings=list(result.warnings),
         certificate=certificate,
         counterexample=None if found is None else Counterexample(input=found.input, output=found.output),
+        lipschitz=None,
     )
 
 

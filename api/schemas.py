@@ -45,6 +45,32 @@ class Inputs(Request):
         return self
 
 
+class RegionRequest(Request):
+    """The inputs around one."""
+
+    input: list[Number] = Field(min_length=1, description="the centre, flat, in C order")
+    epsilon: Annotated[Number, Field(ge=0)] = Field(description="the radius")
+    norm: Literal["inf", "2", "1"] = "inf"
+    clip: Annotated[tuple[Number, Number], AfterValidator(_ordered)] | None = Field(
+        None, description="range every input coordinate stays in, e.g. [0, 1]"
+    )
+
+
+class LipschitzRequest(Request):
+    """How much the outputs can change per change of the inputs."""
+
+    norm: Literal["2", "inf"] = Field("2", description="what measures inputs")
+    output_norm: Literal["2", "inf", "1", "each"] | None = Field(
+        None, description="what measures outputs, or each row by itself; null: each for pairs, 2 otherwise"
+    )
+    rows: str = Field("all", description="outputs: all, 3, 0,2 or 3-5; differences of outputs: pairs, pairs:3")
+    scale: list[Annotated[Number, Field(gt=0)]] | None = Field(
+        None, description="weights of the inputs' coordinates, flat; null: all 1"
+    )
+    region: RegionRequest | None = Field(None, description="null: everywhere")
+    solver: Literal["clarabel", "scs", "mosek"] | None = Field(None, description="of method lipsdp-conic")
+
+
 class BudgetRequest(Request):
     """How long a job may take."""
 
@@ -52,14 +78,19 @@ class BudgetRequest(Request):
 
 
 class JobRequest(Request):
-    """What to certify: a model, and a specification or a batch of inputs."""
+    """What to certify: a model, and a specification, a batch of inputs, or a Lipschitz constant."""
 
     model: Digest = Field(description="the model's id, as POST /v1/models returned it")
     specification: str | dict[str, Any] | None = Field(
         None, description="VNN-LIB text, or a provenn-specification/1 as text (keeps every digit) or as an object"
     )
     inputs: Inputs | None = None
-    method: str = Field("auto", description="a name of GET /v1/backends")
+    lipschitz: LipschitzRequest | None = None
+    method: str = Field(
+        "auto",
+        description="a name of GET /v1/backends; for inputs also lipschitz; for lipschitz one of auto, norm-product, "
+        "eclipse-fast, lipsdp-layer, lipsdp-neuron, lipsdp-channel, lipsdp-conic",
+    )
     budget: BudgetRequest = Field(default_factory=lambda: BudgetRequest(seconds=60.0))
     seed: Annotated[int, Field(strict=True, ge=0, lt=1 << 32)] = 0
     certificates: Annotated[bool, Field(strict=True)] = Field(True, description="make and check a certificate an item")
@@ -69,8 +100,13 @@ class JobRequest(Request):
 
     @model_validator(mode="after")
     def _one_question(self) -> Self:
-        if (self.specification is None) == (self.inputs is None):
-            raise ValueError("give either specification or inputs")
+        asked = [self.specification, self.inputs, self.lipschitz]
+        if sum(question is not None for question in asked) != 1:
+            raise ValueError("give either specification or inputs or lipschitz")
+        if self.semantics == "float32" and (self.lipschitz is not None or self.method == "lipschitz"):
+            raise ValueError("Lipschitz constants are about real arithmetic: leave out semantics float32")
+        if self.method == "lipschitz" and (self.inputs is None or self.inputs.norm == "1"):
+            raise ValueError("method lipschitz is for inputs, in the norms 2 and inf")
         if self.semantics == "float32" and not self.certificates:
             raise ValueError("semantics float32 needs certificates: nothing else proves float32 executions")
         self.specification_text()  # a ValueError if the object holds what JSON does not
@@ -147,8 +183,20 @@ class Counterexample(Response):
     output: list[float]
 
 
+class Lipschitz(Response):
+    """A Lipschitz constant: |C (f(x) - f(y))|_output_norm <= upper |scale * (x - y)|_norm."""
+
+    upper: float | list[float] | None = Field(description="proved; a list, one number a row, for output_norm each")
+    lower: float | list[float] | None = Field(description="what a pair of inputs shows")
+    gap: float | None = Field(description="share of upper by which the method's optimum may lie below it")
+    norm: str
+    output_norm: str
+    rows: str
+    well_posed: bool | None = Field(description="of implicit layers: whether one fixed point everywhere is proved")
+
+
 class Item(Response):
-    """The verdict about one input and radius, or about the specification."""
+    """The verdict about one input and radius, about the specification, or about the Lipschitz constant."""
 
     index: int
     input: int | None
@@ -163,6 +211,7 @@ class Item(Response):
     warnings: list[str] = Field([], description="which of the property's sets of inputs are empty")
     certificate: str | None = Field(description="id for GET /v1/certificates/{id}")
     counterexample: Counterexample | None
+    lipschitz: Lipschitz | None = Field(None, description="of a job about a Lipschitz constant")
 
 
 class Counts(Response):

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from provenn.models.implicit_file import FORMAT, is_implicit_file
 from provenn.models.limits import Limits
 from provenn.models.onnx_bytes import decoded, decompressed
 from provenn.verifier.graph import Graph
@@ -28,8 +29,9 @@ class Layer:
 
 @dataclass(frozen=True)
 class Summary:
-    """sha256: of the ONNX file, decompressed. Shapes leave out the batch.
+    """sha256: of the file, decompressed. Shapes leave out the batch.
 
+    opset: 0 for a network with implicit layers, which is no ONNX; its producer is the name of its format.
     neurons: values of nonlinear nodes, each of which may be unstable over a region.
     """
 
@@ -55,26 +57,33 @@ class Summary:
 
 
 def summarize(data: bytes, graph: Graph) -> Summary:
-    """What the file `data` says of itself, and what its graph holds.   Raises: InvalidModel if it is not ONNX."""
-    limits = Limits()
-    content = decompressed(data, limits)
-    model = decoded(content, limits)
-    stored = {t.name for t in model.graph.initializer}
-    producer = " ".join(filter(None, (model.producer_name, model.producer_version)))
-    name = next((i.name for i in model.graph.input if i.name not in stored), "")
-    output = next((o.name for o in model.graph.output), "")
+    """What the file `data` says of itself, and what its graph holds.   Raises: InvalidModel if it is of no format."""
+    content = decompressed(data, Limits())
+    opset, producer, first, last = _heading(content, graph)
     return Summary(
         sha256=hashlib.sha256(content).hexdigest(),
-        opset=next((e.version for e in model.opset_import if e.domain in ("", "ai.onnx")), 0),
+        opset=opset,
         producer=producer,
-        input_name=name,
+        input_name=first,
         input_shape=graph.input_shape,
-        output_name=output,
+        output_name=last,
         output_shape=graph.output_shape,
         parameters=graph.parameter_count(),
         neurons=sum(prod(n.shape) for n in graph.nodes if n.op is not None and not n.op.affine),
         layers=_layers(graph),
     )
+
+
+def _heading(content: bytes, graph: Graph) -> tuple[int, str, str, str]:
+    """(opset, producer, name of the input, name of the output)."""
+    if is_implicit_file(content):
+        return 0, FORMAT, graph.nodes[0].name, graph.nodes[-1].name
+    model = decoded(content, Limits())
+    stored = {t.name for t in model.graph.initializer}
+    producer = " ".join(filter(None, (model.producer_name, model.producer_version)))
+    name = next((i.name for i in model.graph.input if i.name not in stored), "")
+    output = next((o.name for o in model.graph.output), "")
+    return next((e.version for e in model.opset_import if e.domain in ("", "ai.onnx")), 0), producer, name, output
 
 
 def _layers(graph: Graph) -> tuple[Layer, ...]:

@@ -13,7 +13,7 @@ from torch import nn
 
 from provenn.verifier.errors import InvalidModel
 
-OPSET = 18
+OPSET = 20
 
 
 def export(module: nn.Module, input_shape: tuple[int, ...]) -> bytes:

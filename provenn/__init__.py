@@ -1,7 +1,7 @@
 """Provenn proves things about neural networks and hands back certificates that need not be trusted.
 
-The facade: `verify` and `check` work in this process, `Client` talks to a service. Everything heavy is imported
-when it is first used, so `import provenn` costs nothing and loads no torch.
+The facade: `verify`, `lipschitz` and `check` work in this process, `Client` talks to a service. Everything heavy is
+imported when it is first used, so `import provenn` costs nothing and loads no torch.
 """
 
 from __future__ import annotations
@@ -17,16 +17,27 @@ if TYPE_CHECKING:
 
     from provenn.api.certification import ItemResult
     from provenn.api.client import Client
+    from provenn.api.lipschitz import LipschitzResult
     from provenn.verifier.check import CertificateRejected, Report
     from provenn.verifier.errors import ProvennError
 
 __version__ = "0.1.0"
-__all__ = ["CertificateRejected", "Client", "ItemResult", "ProvennError", "check", "verify"]
+__all__ = [
+    "CertificateRejected",
+    "Client",
+    "ItemResult",
+    "LipschitzResult",
+    "ProvennError",
+    "check",
+    "lipschitz",
+    "verify",
+]
 
 _HOMES = {
     "CertificateRejected": "provenn.verifier.check",
     "Client": "provenn.api.client",
     "ItemResult": "provenn.api.certification",
+    "LipschitzResult": "provenn.api.lipschitz",
     "ProvennError": "provenn.verifier.errors",
 }
 
@@ -93,6 +104,76 @@ def verify(
     )
     options = Options(asked.method, asked.timeout, asked.device, asked.seed, semantics=asked.semantics)
     return certify(loaded, [specification], options)[0]
+
+
+class HowLipschitz(TypedDict, total=False):
+    """What `lipschitz` takes besides the network, by name; the defaults are those of `_HowLipschitz`."""
+
+    norm: Literal["2", "inf"]
+    to: Literal["2", "inf", "1", "each"] | None
+    rows: str
+    scale: np.ndarray | None
+    at: np.ndarray | None
+    eps: float | str | None
+    region_norm: Literal["inf", "2", "1"]
+    clip: tuple[float, float] | None
+    method: str
+    solver: str | None
+    timeout: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class _HowLipschitz:
+    norm: str = "2"
+    to: str | None = None
+    rows: str = "all"
+    scale: np.ndarray | None = None
+    at: np.ndarray | None = None
+    eps: float | str | None = None
+    region_norm: str = "inf"
+    clip: tuple[float, float] | None = None
+    method: str = "auto"
+    solver: str | None = None
+    timeout: float = 60.0
+    seed: int = 0
+
+
+def lipschitz(
+    model: str | Path | bytes | nn.Module, shape: tuple[int, ...] | None = None, **how: Unpack[HowLipschitz]
+) -> LipschitzResult:
+    """A proved number L with |C (f(x) - f(y))| <= L |scale * (x - y)|, everywhere or over a region.
+
+    model: as for `verify`, or a provenn-network/1 file; shape: of the input without its batch, for a torch module.
+    how: norm of the inputs ("2", "inf"), to (of the outputs: "2", "inf", "1", or "each" for a number a row), rows of C
+    ("all", "3", "3-5", "0,2", or differences of outputs: "pairs", "pairs:3"), scale (weights of the input, its shape),
+    at, eps, region_norm, clip (the region), method, solver, timeout (seconds), seed.
+    Raises: ProvennError in one of its kinds; TypeError for an unknown keyword.
+    """
+    import numpy
+
+    from provenn.api.lipschitz import Options, bound, load
+    from provenn.api.lipschitz_question import Around, Question
+    from provenn.verifier.errors import InvalidSpecification
+
+    asked = _HowLipschitz(**how)
+    if (asked.at is None) != (asked.eps is None):
+        raise InvalidSpecification("a region has a centre and a radius: give both at and eps")
+    shape = shape if asked.at is None else numpy.shape(asked.at)
+    if shape is None and not isinstance(model, str | Path | bytes):
+        raise InvalidSpecification("a torch module does not say what it takes: give the shape of its input")
+    loaded = load(_onnx(model, shape or ()))
+    wanted, arrays = loaded.graph.input_shape, {"at": asked.at, "scale": asked.scale}
+    for name, array in arrays.items():
+        if array is not None and numpy.shape(array) != wanted:
+            given = list(numpy.shape(array))
+            raise InvalidSpecification(f"{name} has shape {given}, but the network takes {list(wanted)}")
+    centre, scale = (None if a is None else numpy.asarray(a, float).ravel().tolist() for a in arrays.values())
+    region = None
+    if centre is not None and asked.eps is not None:
+        region = Around(centre, asked.eps, asked.region_norm, asked.clip)
+    question = Question(asked.norm, asked.to, asked.rows, scale, region)
+    return bound(loaded, question, Options(asked.method, asked.solver, asked.timeout, asked.seed))
 
 
 def check(

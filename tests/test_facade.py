@@ -28,7 +28,8 @@ def module() -> nn.Module:
 
 
 def test_the_public_names_are_pinned() -> None:
-    assert provenn.__all__ == ["CertificateRejected", "Client", "ItemResult", "ProvennError", "check", "verify"]
+    types = ["CertificateRejected", "Client", "ItemResult", "LipschitzResult", "ProvennError"]
+    assert provenn.__all__ == [*types, "check", "lipschitz", "verify"]
     for name in provenn.__all__:
         assert getattr(provenn, name).__name__ == name
     assert set(provenn.__all__) <= set(dir(provenn))
@@ -60,8 +61,8 @@ def test_types_are_shipped() -> None:
 
 
 def test_keywords_and_defaults_are_said_once() -> None:
-    names = [field.name for field in dataclasses.fields(provenn._How)]
-    assert names == list(provenn.How.__annotations__)
+    for defaults, typed in ((provenn._How, provenn.How), (provenn._HowLipschitz, provenn.HowLipschitz)):
+        assert [field.name for field in dataclasses.fields(defaults)] == list(typed.__annotations__)
 
 
 @pytest.fixture(scope="module")
@@ -105,3 +106,27 @@ def test_verify_refuses_what_makes_no_sense(path: Path) -> None:
         provenn.verify(path, x, label=0, eps=0.1, method="magic")
     with pytest.raises(TypeError, match="timeuot"):
         provenn.verify(path, x, label=0, eps=0.1, timeuot=1)  # type: ignore[call-arg]
+
+
+def test_lipschitz_of_a_module_and_of_its_file(module: nn.Module, path: Path) -> None:
+    found = provenn.lipschitz(module, (2,), rows="pairs", timeout=4)
+    assert (found.verdict, found.assurance) == ("verified", "checked")
+    assert found.upper == pytest.approx([2**0.5], rel=1e-6)
+    x = np.array([-1.0, 1.0])
+    local = provenn.lipschitz(path, at=x, eps="1/2", region_norm="2", scale=np.array([1.0, 2.0]), to="each", timeout=4)
+    assert local.upper == pytest.approx([0.0, 0.5], abs=1e-6)
+    assert local.certificate is not None
+    assert list(provenn.check(local.certificate, path).uppers) == local.upper
+
+
+def test_lipschitz_refuses_what_makes_no_sense(module: nn.Module, path: Path) -> None:
+    with pytest.raises(provenn.ProvennError, match="give both at and eps"):
+        provenn.lipschitz(path, eps=0.1)
+    with pytest.raises(provenn.ProvennError, match="give the shape of its input"):
+        provenn.lipschitz(module)
+    with pytest.raises(provenn.ProvennError, match=r"scale has shape \[3\], but the network takes \[2\]"):
+        provenn.lipschitz(path, scale=np.ones(3))
+    with pytest.raises(provenn.ProvennError, match="row 2 is not an output"):
+        provenn.lipschitz(path, rows="2")
+    with pytest.raises(TypeError, match="method_name"):
+        provenn.lipschitz(path, method_name="auto")  # type: ignore[call-arg]

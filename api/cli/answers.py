@@ -158,9 +158,9 @@ def _open_items(answer: Answer) -> list[RenderableType]:
 
 
 def _folder(answer: Answer) -> list[RenderableType]:
-    count = sum(r.certificate is not None for r in answer.results)
+    count = len({id(r.certificate) for r in answer.results if r.certificate is not None})  # items may share one
     where = f"in {answer.folder}" if answer.folder else "made and checked, not kept: give --out DIR"
-    return [Text(f"\n{count} certificates {where}")] if count else []
+    return [Text(f"\n{count} certificate{'s' if count > 1 else ''} {where}")] if count else []
 
 
 def _margin(result: ItemResult) -> str:

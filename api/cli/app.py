@@ -25,7 +25,9 @@ app = typer.Typer(
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of a table.")]
-ModelFile = Annotated[Path, typer.Argument(metavar="MODEL", help="The network: an .onnx file, or .onnx.gz.")]
+ModelFile = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="The network: an .onnx or .safetensors file, gzip or not.")
+]
 SpecFile = Annotated[
     Path | None, typer.Option("--spec", metavar="FILE", help="A property: .vnnlib, .vnnlib.gz or .json.")
 ]
@@ -126,7 +128,7 @@ def certify(
         int | None, typer.Option(metavar="T", help="The one class that must not win; default: any but the label.")
     ] = None,
     method: Annotated[
-        str, typer.Option(help="auto, ibp, crown, ...: the names that `provenn backends` lists.")
+        str, typer.Option(help="auto, ibp, crown, ...: the names that `provenn backends` lists; or lipschitz.")
     ] = "auto",
     semantics: Semantics = "real",
     timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Wall-clock limit of the computation.")] = 60.0,
@@ -162,6 +164,116 @@ def certify(
     return run(request, json)
 
 
+LIPSCHITZ_EPILOG = """Examples:
+
+  provenn lipschitz model.onnx --out proof
+  provenn lipschitz model.onnx --rows pairs:3
+  provenn lipschitz model.onnx --norm inf --to 1 --rows 0,2
+  provenn lipschitz model.onnx --at x.npy --eps 0.1 --region-norm 2 --timeout 300
+  provenn lipschitz model.onnx --method lipsdp-conic --solver clarabel
+
+Methods: auto (until optimal, or the time ends), norm-product and eclipse-fast (milliseconds, loose), lipsdp-layer,
+lipsdp-neuron (tightest), lipsdp-channel (large convolutions), lipsdp-conic (by cvxpy). The checker proves every number.
+
+Exit codes: 0 proved, 11 no proof, 12 no number in the time, 2 bad input, 1 internal error.
+
+Manual: docs/lipschitz.md"""
+
+Clip = Annotated[
+    tuple[float, float] | None,
+    typer.Option(metavar="LO HI", help="Range every input value stays in, such as 0 1 for pixels."),
+]
+Seconds = Annotated[float, typer.Option(metavar="SECONDS", help="Wall-clock limit of the computation.")]
+SolverName = Annotated[
+    Literal["clarabel", "scs", "mosek"] | None, typer.Option(help="Who solves lipsdp-conic; default clarabel.")
+]
+
+
+@app.command(epilog=LIPSCHITZ_EPILOG)
+def lipschitz(
+    model: ModelFile,
+    method: Annotated[
+        str,
+        typer.Option(help="auto, norm-product, eclipse-fast, lipsdp-layer, -neuron, -channel or -conic."),
+    ] = "auto",
+    solver: SolverName = None,
+    norm: Annotated[Literal["2", "inf"], typer.Option(help="The norm that measures inputs.")] = "2",
+    to: Annotated[
+        Literal["2", "inf", "1", "each"] | None,
+        typer.Option(help="The norm that measures outputs, or each row by itself; default 2, for pairs each."),
+    ] = None,
+    rows: Annotated[
+        str, typer.Option(metavar="ROWS", help="Which outputs: all, 3, 3-5, 0,2; differences: pairs, pairs:3.")
+    ] = "all",
+    scale: Annotated[
+        Path | None, typer.Option(metavar="FILE.npy", help="Weights of the input's values in its norm; default 1.")
+    ] = None,
+    at: Annotated[
+        Path | None, typer.Option(metavar="FILE.npy", help="The centre of a region; without it: everywhere.")
+    ] = None,
+    eps: Annotated[
+        str | None, typer.Option(metavar="E", help="Radius of the region around --at, as 0.03 or 8/255.")
+    ] = None,
+    region_norm: Annotated[
+        Literal["inf", "2", "1"], typer.Option(help="The norm that measures the region's radius.")
+    ] = "inf",
+    clip: Clip = None,
+    timeout: Seconds = 60.0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the search for the lower bound.")] = 0,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep the certificate in DIR.")] = None,
+    json: Json = False,
+) -> int:
+    """Bound how much a network's outputs can change per change of its inputs, with a certificate."""
+    from provenn.api.cli import lipschitz as command
+    from provenn.api.lipschitz import Options
+
+    request = command.Request(model, norm, to, rows, scale, at, eps, region_norm, clip, out)
+    return command.run(request, Options(method, solver, command.require_time(timeout), seed), json)
+
+
+RADIUS_EPILOG = """Examples:
+
+  provenn radius model.onnx --input xs.npy --label ys.npy
+  provenn radius model.onnx --input xs.npy --label ys.npy --out radii --plot curve.png
+
+Lipschitz constants of the differences of outputs are proved once for all inputs; how long that may take is --timeout.
+
+Exit codes: 0 all radii are known, 11 no proof, 12 no number in the time, 2 bad input, 1 internal error.
+
+Manual: docs/lipschitz.md"""
+
+
+@app.command(epilog=RADIUS_EPILOG)
+def radius(
+    model: ModelFile,
+    inputs: Annotated[
+        Path, typer.Option("--input", metavar="FILE.npy", help="One input, or a batch with a leading axis.")
+    ],
+    label: Annotated[
+        str,
+        typer.Option(metavar="K", help="The class that must win: a number; for a batch 7,2,1 or a labels.npy file."),
+    ],
+    norm: Annotated[Literal["2", "inf"], typer.Option(help="The norm that measures the radius.")] = "2",
+    method: Annotated[str, typer.Option(help="How constants are bounded: as of provenn lipschitz.")] = "auto",
+    solver: SolverName = None,
+    timeout: Seconds = 60.0,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Keep curve.json and the constants' certificate in DIR.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Draw certified accuracy against radius.")
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Find the radius around every input within which its class is certain, from Lipschitz constants."""
+    from provenn.api.cli import radius as command
+    from provenn.api.cli.lipschitz import require_time
+    from provenn.api.lipschitz import Options
+
+    request = command.Request(model, inputs, label, norm, out, plot)
+    return command.run(request, Options(method, solver, require_time(timeout)), json)
+
+
 CHECK_EPILOG = """Examples:
 
   provenn check proof/certificate.zip --model model.onnx
@@ -176,7 +288,9 @@ The checker needs neither torch nor the program that made the certificate."""
 @app.command(epilog=CHECK_EPILOG)
 def check(
     certificate: Annotated[Path, typer.Argument(metavar="CERTIFICATE", help="A certificate: a zip file or a folder.")],
-    model: Annotated[Path, typer.Option(metavar="MODEL", help="The network it is about: .onnx or .onnx.gz.")],
+    model: Annotated[
+        Path, typer.Option(metavar="MODEL", help="The network it is about: .onnx or .safetensors, gzip or not.")
+    ],
     spec: SpecFile = None,
     json: Json = False,
 ) -> int:

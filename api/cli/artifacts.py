@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,27 +37,48 @@ def prepare(folder: Path) -> None:
         raise CannotWrite(str(folder), error) from error
 
 
+def prepared(folder: Path | None) -> CannotWrite | None:
+    """Says at once, not after an hour, that --out cannot be written; the verdict is still worth having."""
+    if folder is None:
+        return None
+    try:
+        prepare(folder)
+    except CannotWrite as trouble:
+        return trouble
+    return None
+
+
+def keep_certificate(folder: Path, files: Mapping[str, bytes]) -> str:
+    """Writes one certificate, and says where.   Raises: CannotWrite."""
+    return write(folder / "certificate.zip", to_zip(files))
+
+
 def keep(folder: Path, results: Sequence[ItemResult], shape: tuple[int, ...]) -> list[Kept]:
     """Writes every certificate and counterexample [*shape], whole or not at all; numbered when there are several.
 
     Raises: CannotWrite.
     """
     names = [""] if len(results) == 1 else [f"-{i:05d}" for i in range(len(results))]
-    return [_keep(folder, name, result, shape) for name, result in zip(names, results, strict=True)]
+    shared: dict[int, str] = {}
+    return [_keep(folder, name, result, shape, shared) for name, result in zip(names, results, strict=True)]
 
 
-def _keep(folder: Path, suffix: str, result: ItemResult, shape: tuple[int, ...]) -> Kept:
+def _keep(folder: Path, suffix: str, result: ItemResult, shape: tuple[int, ...], shared: dict[int, str]) -> Kept:
+    """shared: where certificates have been written, for several items may have one."""
     certificate = counterexample = None
     if result.certificate is not None:
-        certificate = _write(folder / f"certificate{suffix}.zip", to_zip(result.certificate))
+        certificate = shared.get(id(result.certificate))
+        certificate = certificate or write(folder / f"certificate{suffix}.zip", to_zip(result.certificate))
+        shared[id(result.certificate)] = certificate
     if result.counterexample is not None:
         buffer = io.BytesIO()
         np.save(buffer, np.array(result.counterexample.input, dtype=np.float32).reshape(shape))
-        counterexample = _write(folder / f"counterexample{suffix}.npy", buffer.getvalue())
+        counterexample = write(folder / f"counterexample{suffix}.npy", buffer.getvalue())
     return Kept(certificate, counterexample)
 
 
-def _write(path: Path, data: bytes) -> str:
+def write(path: Path, data: bytes) -> str:
+    """Writes a file, whole or not at all, and says where.   Raises: CannotWrite."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         try:

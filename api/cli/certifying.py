@@ -34,7 +34,7 @@ def run(request: Request, as_json: bool) -> int:
     """Prints the answer and returns the verdict's code; INTERNAL if --out could not be written, or if bounds clash."""
     if request.cross_check:
         require_second_opinion()
-    trouble: ProvennError | None = _prepared(request, as_json)
+    trouble: ProvennError | None = artifacts.prepared(request.out)
     start = time.monotonic()
     with _terminable(request), progress_bar() as bar:
         model = load_model(read_file(request.model))
@@ -88,17 +88,6 @@ def _compared(request: Request, model: LoadedModel, results: list[ItemResult], o
     return (
         cross_check(model, _questions(request, model).specifications, results, options) if request.cross_check else None
     )
-
-
-def _prepared(request: Request, as_json: bool) -> CannotWrite | None:
-    """Says at once, not after an hour, that --out cannot be written; the verdict is still worth having."""
-    if request.out is None:
-        return None
-    try:
-        artifacts.prepare(request.out)
-    except CannotWrite as trouble:
-        return trouble
-    return None
 
 
 def _kept(request: Request, results: list[ItemResult], model: LoadedModel) -> tuple[list[Kept], CannotWrite | None]:

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from provenn.api.cli.files import InvalidFile, read_file
+from provenn.api.cli.statements import lipschitz
 from provenn.verifier.certificate.bundle import load
 from provenn.verifier.check import CertificateRejected
 from provenn.verifier.check import check as recheck
@@ -20,6 +21,7 @@ SHOWN = (
     "claim",
     "reason",
     "margin",
+    "uppers",
     "claims",
     "semantics",
     "assurance",
@@ -52,6 +54,8 @@ def stated(files: dict[str, bytes]) -> str:
     """What an accepted certificate proves, in a sentence; `files` have been checked."""
     name = json.loads(files["manifest.json"])["specification"]["file"]
     what = json.loads(files[name], parse_float=str, parse_int=str) if name.endswith(".json") else {}
+    if what.get("kind") == "lipschitz":
+        return lipschitz(what, name)
     if what.get("kind") != "robustness":
         return f"no input of the sets in its {name} has an unsafe output"
     within = f" with values in [{', '.join(what['clip'])}]" if what.get("clip") else ""
@@ -65,8 +69,9 @@ def as_view(found: dict[str, Any]) -> RenderableType:
     table = Table.grid(padding=(0, 3))
     decision = Text("accepted", style="bold green") if found["accepted"] else Text("rejected", style="bold red")
     table.add_row("certificate", decision)
+    empty = "margin" if found.get("uppers") else "uppers"
     for name in SHOWN:
-        if name in found:
+        if name in found and name != empty:
             table.add_row(name.replace("_", " "), Text(str(found[name])))
     return table
 

@@ -26,7 +26,7 @@ def network(data: bytes) -> dict[str, Any]:
 
     Raises: InvalidModel, UnsupportedOp, ResourceLimit.
     """
-    from provenn.models.onnx_reader import read
+    from provenn.models.reading import read
     from provenn.models.summary import summarize
 
     return {**summarize(data, read(data)).as_dict(), **_checkable(data)}

@@ -14,6 +14,8 @@ from provenn.api.certification import ItemResult, LoadedModel, Options, certify
 from provenn.api.cli.files import read_file, read_inputs, read_labels
 from provenn.api.cli.progress import Bar
 from provenn.api.cli.request import Robustness
+from provenn.api.lipschitz import Options as LipschitzOptions
+from provenn.api.radius import LIPSCHITZ, Batch, radii
 from provenn.api.report import Point
 from provenn.solvers.base import Budget
 from provenn.verifier.errors import ProvennError, in_file
@@ -28,10 +30,14 @@ CHUNK = 256
 
 @dataclass(frozen=True, eq=False)
 class Questions:
-    """What is asked, point by point, in the order of the answers: all radii of an input, then the next input."""
+    """What is asked, point by point, in the order of the answers: all radii of an input, then the next input.
+
+    batch: the inputs of robustness questions.
+    """
 
     points: tuple[Point, ...]
     specifications: Iterator[Specification]
+    batch: Batch | None = None
 
 
 def from_file(path: Path, model: LoadedModel) -> Questions:
@@ -61,9 +67,9 @@ def from_options(asked: Robustness, model: LoadedModel) -> Questions:
     except ValueError as reason:
         raise BadParameter(str(reason), param_hint="--label") from None
     for label in labels:
-        _require_class(label, classes, "--label")
+        require_class(label, classes, "--label")
     if asked.target is not None:
-        _require_class(asked.target, classes, "--target")
+        require_class(asked.target, classes, "--target")
     points = tuple(Point(i, float(exact(e))) for i in range(len(inputs)) for e in asked.epsilons)
 
     def specifications() -> Iterator[Specification]:
@@ -79,11 +85,17 @@ def from_options(asked: Robustness, model: LoadedModel) -> Questions:
                     target=asked.target,
                 )
 
-    return Questions(points, specifications())
+    return Questions(points, specifications(), Batch(inputs, labels, asked.norm, asked.target))
 
 
 def answer(model: LoadedModel, questions: Questions, options: Options, bar: Bar) -> list[ItemResult]:
     """One result a question, certified in chunks that share the time evenly."""
+    if options.method == LIPSCHITZ and questions.batch is not None:
+        for _ in questions.specifications:  # each is read: what makes no sense is refused
+            continue
+        epsilons = [exact(str(p.epsilon)) for p in questions.points if p.input == 0]
+        found = radii(model, questions.batch, LipschitzOptions(seconds=options.seconds, seed=options.seed), bar)
+        return found.certified(epsilons)
     budget = Budget(options.seconds)
     results: list[ItemResult] = []
     bar.total = len(questions.points)
@@ -95,7 +107,8 @@ def answer(model: LoadedModel, questions: Questions, options: Options, bar: Bar)
     return results
 
 
-def _require_class(number: int, classes: int, option: str) -> None:
+def require_class(number: int, classes: int, option: str) -> None:
+    """Raises: BadParameter naming the option if there is no such class."""
     if not 0 <= number < classes:
         reason = f"{number} is not a class of this network; the classes are 0 to {classes - 1}"
         raise BadParameter(reason, param_hint=option)

@@ -72,5 +72,18 @@ class Request:
     def __post_init__(self) -> None:
         if self.property is None:
             raise BadParameter("give --spec FILE, or --input FILE.npy with --label and --eps", param_hint="--spec")
+        if self.method == "lipschitz":
+            self._require_robustness()
         if not 0 < self.seconds < math.inf:
             raise BadParameter(f"{self.seconds} is not a time; give seconds above 0", param_hint="--timeout")
+
+    def _require_robustness(self) -> None:
+        """What method lipschitz takes."""
+        if not isinstance(self.property, Robustness):
+            raise BadParameter("lipschitz answers questions with --input, --label and --eps", param_hint="--method")
+        if self.property.norm == "1":
+            raise BadParameter("method lipschitz measures radii in the norms 2 and inf", param_hint="--norm")
+        if self.semantics != "real":
+            raise BadParameter("method lipschitz proves real arithmetic only", param_hint="--semantics")
+        if self.save is not None:
+            raise BadParameter("method lipschitz keeps no search", param_hint="--save")

@@ -10,7 +10,7 @@ import signal
 from onnx import TensorProto, helper
 
 from provenn.api.jobs import worker
-from provenn.models.onnx_reader import read
+from provenn.models.reading import read
 from provenn.models.summary import summarize
 from provenn.verifier.check import read_network
 from provenn.verifier.spec_json import robustness

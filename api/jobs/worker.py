@@ -8,25 +8,31 @@ from __future__ import annotations
 import math
 import resource
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+import numpy as np
 import torch
 
 from provenn.api import problems
 from provenn.api.blobs import Blobs
 from provenn.api.certification import ItemResult, LoadedModel, Options, certify, load_model
 from provenn.api.jobs.child import Reporter
-from provenn.api.report import Point, report
-from provenn.api.schemas import JobRequest
-from provenn.models.onnx_reader import read
+from provenn.api.lipschitz import Options as LipschitzOptions
+from provenn.api.lipschitz import bound, load
+from provenn.api.lipschitz_question import Around, Question
+from provenn.api.radius import LIPSCHITZ, Batch, radii
+from provenn.api.report import Point, lipschitz_report, report
+from provenn.api.schemas import Inputs, JobRequest, LipschitzRequest
+from provenn.models.reading import read
 from provenn.models.summary import summarize
 from provenn.solvers.base import Progress
 from provenn.verifier.certificate.bundle import to_zip
 from provenn.verifier.errors import InvalidModel, InvalidSpecification, ProvennError, ResourceLimit
+from provenn.verifier.numbers import spoken
 from provenn.verifier.spec import Specification
 from provenn.verifier.spec_json import robustness
 from provenn.verifier.spec_reader import read_specification
@@ -122,13 +128,18 @@ class Certify:
         start = time.monotonic()
         blobs = Blobs(self.blobs)
         request = JobRequest.model_validate_json(blobs.get(self.request))
+        if request.lipschitz is not None:
+            return self._bounded(blobs, request, request.lipschitz, reporter)
         model = load_model(blobs.get(self.model))
         points = list(_points(request))
         stats = {"load_seconds": time.monotonic() - start}
         results: list[ItemResult] = []
         certificates: list[str | None] = []
         size = max(1, CHUNK_COORDINATES // math.prod(model.graph.input_shape))
-        for first in range(0, len(points), size):
+        if request.method == LIPSCHITZ and request.inputs is not None:
+            results = _by_constants(model, request, request.inputs, _progress(reporter, 0, len(points)))
+            certificates = _stored(blobs, results)
+        for first in range(len(results), len(points), size):
             chunk = points[first : first + size]
             left = request.budget.seconds - (time.monotonic() - start)
             options = Options(
@@ -141,12 +152,49 @@ class Certify:
             )
             progress = _progress(reporter, first, len(points))
             done = certify(model, [_specification(request, p, model) for p in chunk], options, progress)
-            certificates += [blobs.put(to_zip(r.certificate)) if r.certificate is not None else None for r in done]
+            certificates += _stored(blobs, done)
             results += done
         stats["seconds"] = time.monotonic() - start
         answer = report(points, results, certificates, stats)
         made = sorted({c for c in certificates if c is not None})
         return {"result": blobs.put(answer.model_dump_json().encode()), "certificates": made}
+
+    def _bounded(
+        self, blobs: Blobs, request: JobRequest, asked: LipschitzRequest, reporter: Reporter
+    ) -> dict[str, Any]:
+        """The same of a job about a Lipschitz constant."""
+        start = time.monotonic()
+        model = load(blobs.get(self.model))
+        stats = {"load_seconds": time.monotonic() - start}
+        options = LipschitzOptions(request.method, asked.solver, request.budget.seconds, request.seed)
+        result = bound(model, question(asked), options, _progress(reporter, 0, 0))
+        kept = result.certificate is not None and request.certificates
+        certificate = blobs.put(to_zip(result.certificate or {})) if kept else None
+        answer = lipschitz_report(result, certificate, stats | {"seconds": time.monotonic() - start})
+        made = [] if certificate is None else [certificate]
+        return {"result": blobs.put(answer.model_dump_json().encode()), "certificates": made}
+
+
+def question(asked: LipschitzRequest) -> Question:
+    """What a request asks."""
+    around = asked.region
+    region = None if around is None else Around(around.input, around.epsilon, around.norm, around.clip)
+    return Question(asked.norm, asked.output_norm, asked.rows, asked.scale, region)
+
+
+def _by_constants(model: LoadedModel, request: JobRequest, asked: Inputs, progress: Progress) -> list[ItemResult]:
+    """Robustness from Lipschitz constants, which all inputs share."""
+    batch = Batch(np.array(asked.inputs), asked.labels, asked.norm, asked.target)
+    options = LipschitzOptions(seconds=request.budget.seconds, seed=request.seed)
+    results = radii(model, batch, options, progress).certified([spoken(e) for e in asked.epsilons])
+    return results if request.certificates else [replace(result, certificate=None) for result in results]
+
+
+def _stored(blobs: Blobs, results: Sequence[ItemResult]) -> list[str | None]:
+    """Ids of the certificates; several results may share one."""
+    shared = {id(r.certificate): r.certificate for r in results if r.certificate is not None}
+    names = {key: blobs.put(to_zip(files)) for key, files in shared.items()}
+    return [names.get(id(r.certificate)) for r in results]
 
 
 def main(connection: Connection, limits: Limits, task: Task) -> None:

@@ -16,8 +16,10 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from provenn.api.database import JobRow, ModelRow
 from provenn.api.jobs.model import State
-from provenn.api.jobs.worker import InspectSpecification
+from provenn.api.jobs.worker import InspectSpecification, question
+from provenn.api.lipschitz import Options
 from provenn.api.problems import invalid, not_found
+from provenn.api.radius import LIPSCHITZ
 from provenn.api.routes.paging import Cursor, Limit, next_cursor
 from provenn.api.schemas import Inputs, Job, JobRequest, JobResult, Jobs, JobStatus, Progress
 from provenn.api.service import Parts, Service
@@ -44,6 +46,15 @@ EXAMPLES = {
             "specification": "(declare-const X_0 Real)\n(declare-const Y_0 Real)\n(assert (>= X_0 -1.0))\n"
             "(assert (<= X_0 1.0))\n(assert (>= Y_0 2.0))\n",
             "method": "crown",
+        },
+    },
+    "lipschitz": {
+        "summary": "A Lipschitz constant",
+        "value": {
+            "model": MODEL_ID,
+            "lipschitz": {"norm": "2", "rows": "pairs:3"},
+            "method": "lipsdp-neuron",
+            "budget": {"seconds": 60},
         },
     },
 }
@@ -135,13 +146,18 @@ async def events(row: Existing, parts: Parts) -> AsyncIterable[ServerSentEvent]:
 
 def _check(request: JobRequest, model: ModelRow, parts: Service) -> None:
     """What can be refused now.   Raises: a problem, BackendError, ResourceLimit, InvalidSpecification."""
-    backend(request.method)
     inputs, outputs = math.prod(model.summary["input_shape"]), math.prod(model.summary["output_shape"])
     longest = parts.settings.job_seconds
     if request.budget.seconds > longest:
         raise invalid("/budget/seconds", f"{request.budget.seconds:g} is above the limit of {longest:g} seconds")
     if request.items > parts.settings.max_items:
         raise ResourceLimit(f"inputs times radii ({request.items})", str(parts.settings.max_items))
+    if request.lipschitz is not None:
+        Options(request.method, request.lipschitz.solver)
+        question(request.lipschitz).statement(inputs, outputs)
+        return
+    if request.method != LIPSCHITZ:
+        backend(request.method)
     if request.inputs is not None:
         _check_inputs(request.inputs, inputs, outputs)
     else:

@@ -28,9 +28,11 @@ EXAMPLE = {"requestBody": {"content": {"multipart/form-data": {"example": {"file
     form_limits={"max_files": 1, "max_fields": 0},
 )
 def upload(
-    file: Annotated[UploadFile, File(description="an ONNX file, self-contained")], parts: Parts, response: Response
+    file: Annotated[UploadFile, File(description="an ONNX file, self-contained, or a provenn-network/1")],
+    parts: Parts,
+    response: Response,
 ) -> ModelDetail:
-    """Admits an ONNX file under its SHA-256. It is read in a process of its own, within limits."""
+    """Admits a file under its SHA-256. It is read in a process of its own, within limits."""
     digest = hashlib.file_digest(file.file, "sha256").hexdigest()  # type: ignore[arg-type]
     response.headers["Location"] = f"/v1/models/{digest}"
     row = parts.catalogue.model(digest)

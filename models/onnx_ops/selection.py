@@ -24,7 +24,7 @@ from provenn.verifier.ops.larger import Larger
 from provenn.verifier.ops.maximum import Maximum, Minimum, ReduceMax, ReduceMin
 from provenn.verifier.ops.relu import Relu
 from provenn.verifier.ops.shape import Concat
-from provenn.verifier.ops.sort import Sort
+from provenn.verifier.ops.sort import Sort, comparators
 
 PAIRS = 8
 """Sets of at most this many cells are compared pair by pair; larger ones by one op."""
@@ -68,7 +68,7 @@ def top_k(plan: Plan, node: Node) -> Sequence[Value]:
         x = plan.held(node, x, x.lead and axis > 0)
         x = plan.emit(node, Sort(axis - x.lead, largest), [x], x.shape, x.lead)
     else:
-        for layer in network(extent):
+        for layer in comparators(extent):
             x = _compared(plan, node, x, axis, layer, largest)
     return [selected(plan, node, x, axis, range(k))]
 
@@ -110,21 +110,6 @@ def together(plan: Plan, node: Node, values: Sequence[Value]) -> tuple[list[Valu
     # A value with fewer axes than the result is aligned from the right whichever way it is held.
     held = [v if lead and len(v.shape) < len(shape) else plan.held(node, v, lead) for v in values]
     return held, shape, lead
-
-
-def network(size: int) -> list[list[tuple[int, int]]]:
-    """Layers of pairs (i, j), i < j, whose exchanges sort `size` values.   Source: Batcher 1968, odd-even merging."""
-    layers = []
-    p = 1
-    while p < size:
-        k = p
-        while k >= 1:
-            starts = range(k % p, size - k, 2 * k)
-            pairs = [(i + j, i + j + k) for j in starts for i in range(min(k, size - j - k))]
-            layers.append([(i, j) for i, j in pairs if i // (2 * p) == j // (2 * p)])
-            k //= 2
-        p *= 2
-    return layers
 
 
 def _extreme(plan: Plan, node: Node, smallest: bool) -> Value:

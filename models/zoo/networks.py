@@ -1,9 +1,15 @@
-"""The architectures of the zoo: small, of the three shapes that matter (dense, convolutional, residual)."""
+"""The architectures of the zoo: small, dense, convolutional and residual, with the activations that matter."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
+
+from provenn.models.zoo.deq import MonotoneDEQ
+from provenn.models.zoo.householder import Householder
+from provenn.models.zoo.sorting import GroupSort, MaxMin
 
 
 def mlp() -> nn.Sequential:
@@ -54,6 +60,70 @@ def resnet() -> nn.Sequential:
         nn.Flatten(),
         nn.Linear(64, 10),
     )
+
+
+def tanh() -> nn.Sequential:
+    """64-64-64-10."""
+    return _dense(64, nn.Tanh(), nn.Tanh())
+
+
+def maxmin() -> nn.Sequential:
+    """64-64-64-10."""
+    return _dense(64, MaxMin(), MaxMin())
+
+
+def groupsort5() -> nn.Sequential:
+    """64-60-60-10, in groups of five."""
+    return _dense(60, GroupSort(5), GroupSort(5))
+
+
+def householder() -> nn.Sequential:
+    """64-64-64-10, in pairs."""
+    return _dense(64, Householder(64), Householder(64))
+
+
+def _dense(width: int, *activations: nn.Module) -> nn.Sequential:
+    parts: list[nn.Module] = [nn.Flatten()]
+    for inputs, activation in zip((64, *(width for _ in activations)), activations, strict=False):
+        parts += [nn.Linear(inputs, width), activation]
+    return nn.Sequential(*parts, nn.Linear(width, 10))
+
+
+class DenseResidual(nn.Module):
+    """x + G relu(W x + b)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.branch = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width, bias=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The input plus its branch."""
+        total: Tensor = x + self.branch(x)
+        return total
+
+
+def residual() -> nn.Sequential:
+    """Two dense residual blocks of 64 units, and a dense layer."""
+    return nn.Sequential(nn.Flatten(), DenseResidual(64), DenseResidual(64), nn.Linear(64, 10))
+
+
+def deq() -> nn.Sequential:
+    """64 inputs, a monotone equilibrium layer of 50 units, and a dense layer."""
+    return nn.Sequential(nn.Flatten(), MonotoneDEQ(64, 50), nn.Linear(50, 10))
+
+
+ARCHITECTURES: dict[str, Callable[[], nn.Sequential]] = {
+    "mlp": mlp,
+    "cnn": cnn,
+    "resnet": resnet,
+    "tanh": tanh,
+    "maxmin": maxmin,
+    "groupsort5": groupsort5,
+    "householder": householder,
+    "residual": residual,
+    "deq": deq,
+}
+"""Name -> network, not trained."""
 
 
 def interval(module: nn.Module, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:

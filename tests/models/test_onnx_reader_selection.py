@@ -12,7 +12,6 @@ import torch
 from onnx import TensorProto, helper
 from onnx_kit import OneOp, model, refused, require_agreement, require_exact_agreement
 
-from provenn.models.onnx_ops.selection import network
 from provenn.models.onnx_reader import read
 from provenn.models.torch_export import export
 from provenn.verifier.bounds.backward import crown
@@ -23,7 +22,7 @@ from provenn.verifier.ops.gate import Gate
 from provenn.verifier.ops.larger import Either
 from provenn.verifier.ops.leaky_relu import LeakyRelu
 from provenn.verifier.ops.relu import Relu
-from provenn.verifier.ops.sort import Sort
+from provenn.verifier.ops.sort import Sort, comparators
 from provenn.verifier.region import Region
 
 Nodes = Sequence[onnx.NodeProto]
@@ -173,7 +172,7 @@ def test_a_network_sorts(size: int) -> None:
     """All sequences of zeros and ones: then all sequences (Knuth, the zero-one principle)."""
     for number in range(2**size):
         values = [number >> i & 1 for i in range(size)]
-        for layer in network(size):
+        for layer in comparators(size):
             cells = [i for pair in layer for i in pair]
             assert len(set(cells)) == len(cells)
             for i, j in layer:

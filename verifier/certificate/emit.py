@@ -21,7 +21,7 @@ from provenn.verifier.certificate.slopes import CaseSlopes, NeuronBound, Slopes
 from provenn.verifier.certificate.trees import Trees, write_tree
 from provenn.verifier.certificate.trees import claim as tree_claim
 from provenn.verifier.check.claims import MANIFEST, cut_by_rows, read_cases, row_margins, slopes_of
-from provenn.verifier.check.manifest import FORMAT, sealed
+from provenn.verifier.check.manifest import FORMAT, entries, sealed
 from provenn.verifier.check.network import Affine, Elementwise, MaxPool, Network
 from provenn.verifier.check.rounding import CertificateRejected
 from provenn.verifier.check.rows import Bounds, Box, Semantics
@@ -51,7 +51,7 @@ class NotProved(CertificateRejected):
 
 
 @dataclass
-class _Draft:
+class Draft:
     """Claims and payload so far."""
 
     claims: list[dict[str, Any]] = field(default_factory=list)
@@ -74,9 +74,7 @@ class _Draft:
 
     def used(self) -> dict[str, NDArray[Any]]:
         """The payload: what some claim names."""
-        claims = self.claims
-        names = {claim.get(key) for claim in claims for key in ("lower", "upper", "rows")}
-        names |= {name for claim in claims for key in ("slopes", "own") for name in claim.get(key, {}).values()}
+        names = set[str]().union(*map(entries, self.claims))
         return {name: tensor for name, tensor in self.tensors.items() if name in names}
 
 
@@ -101,13 +99,13 @@ def emit(
         raise ValueError(f"method {method!r} makes no certificates; known: {', '.join(METHODS)}")
     text = specification.text
     text = gzip.decompress(text) if text[:2] == b"\x1f\x8b" else text
-    draft, chunks, proofs = _Draft(), dict[str, bytes](), trees or Trees()
+    draft, chunks, proofs = Draft(), dict[str, bytes](), trees or Trees()
     with np.errstate(all="ignore"):
         for number, case in enumerate(read_cases(text, specification.form, network)):
             bounds = Bounds(network, *case.region(), semantics)
             bounds.tick = proofs.tick
             own = slopes[number] if slopes else CaseSlopes()
-            uses = _intervals(draft, bounds, number, method, own)
+            uses = intervals(draft, bounds, number, method, own)
             if number in proofs.cases:
                 for place, tree in enumerate(proofs.cases[number]):
                     asked = tuple(range(len(case.clauses))) if tree.asked is None else tree.asked
@@ -135,7 +133,7 @@ def emit(
     return {MANIFEST: sealed(content), name: text, PAYLOAD: payload, **chunks}
 
 
-def _intervals(draft: _Draft, bounds: Bounds, number: int, method: str, own: CaseSlopes) -> list[int]:
+def intervals(draft: Draft, bounds: Bounds, number: int, method: str, own: CaseSlopes) -> list[int]:
     """One interval claim for every step that a nonlinear one reads, more for neurons with slopes of their own."""
     uses: list[int] = []
     shared = draft.store(own.shared) if method != "ibp" else {}
@@ -159,7 +157,7 @@ def _intervals(draft: _Draft, bounds: Bounds, number: int, method: str, own: Cas
 
 
 def _claim_box(
-    draft: _Draft, bounds: Bounds, claim: Mapping[str, Any], uses: list[int], claimed: tuple[Single, Single]
+    draft: Draft, bounds: Bounds, claim: Mapping[str, Any], uses: list[int], claimed: tuple[Single, Single]
 ) -> None:
     """Adds an interval claim, whose bounds count as proved from then on."""
     name = f"c{claim['case']}.{len(uses)}"
@@ -227,7 +225,7 @@ def _matters(network: Network, index: int, box: Box) -> NDArray[np.bool_]:
 
 
 def _margins(
-    draft: _Draft, bounds: Bounds, case: tuple[int, Case], method: str, shared: tuple[list[int], CaseSlopes]
+    draft: Draft, bounds: Bounds, case: tuple[int, Case], method: str, shared: tuple[list[int], CaseSlopes]
 ) -> None:
     """One margin claim a clause: its best row, by the best method.   Raises: CertificateRejected if none is above 0."""
     (number, (uses, own)), clauses = (case[0], shared), case[1].clauses

@@ -56,7 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         model, specification = given.model.read_bytes(), given.spec.read_bytes() if given.spec else None
         report = check(Bundle(given.bundle), model, specification).as_dict()
-        code, line = 0, f"accepted: {report['claims']} claims, smallest margin {report['margin']:.6g}"
+        proved = f"smallest margin {report['margin']:.6g}"
+        if report["uppers"]:
+            proved = f"Lipschitz bounds {', '.join(f'{upper:.10g}' for upper in report['uppers'])}"
+        code, line = 0, f"accepted: {report['claims']} claims, {proved}"
     except (CertificateRejected, MemoryError) as error:
         full = CertificateRejected("environment", "the memory does not suffice for it")
         no = error if isinstance(error, CertificateRejected) else full

@@ -16,13 +16,14 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from provenn.verifier.check.functions import RELU
-from provenn.verifier.check.manifest import ASSURANCES, Tensors, read_manifest, read_payload
+from provenn.verifier.check.lipschitz import Units, prove
+from provenn.verifier.check.manifest import ASSURANCES, Tensors, entries, read_manifest, read_payload
 from provenn.verifier.check.network import Network
 from provenn.verifier.check.onnx_reader import decompressed, read_network
 from provenn.verifier.check.passes import whole
 from provenn.verifier.check.rounding import Array, float_below, require, require_float64
-from provenn.verifier.check.rows import Bounds, Box
-from provenn.verifier.check.specification import Case, Vector, number, read_json, read_vnnlib
+from provenn.verifier.check.rows import Bounds, Box, Semantics
+from provenn.verifier.check.specification import Case, Vector, number, read_json, read_lipschitz, read_vnnlib
 from provenn.verifier.check.trees import Tree, read_chunk
 
 MANIFEST = "manifest.json"
@@ -31,8 +32,9 @@ Claim = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Report:
-    """An accepted certificate: margins by case and clause, rounded down.
+    """An accepted certificate: margins by case and clause, rounded down; or of a Lipschitz statement `uppers`.
 
+    uppers: its numbers, rounded up; there are no margins then, and the smallest, `margin`, is 0.
     assurance: "checked" in semantics "real", arithmetic on the exact weights; "deployed" in "float32", every execution
     in that format that single.py describes.
     """
@@ -47,6 +49,7 @@ class Report:
     specification_sha256: str
     versions: Mapping[str, str]
     seconds: float
+    uppers: tuple[float, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -68,7 +71,8 @@ def check(
     require_float64()
     content = read_manifest(files.get(MANIFEST, b""))
     stated, claims, digest = content["specification"], content["claims"], content["model"]["sha256_file"]
-    network = model if isinstance(model, Network) else read_network(model)
+    lipschitz = stated["form"] == "lipschitz"
+    network = model if isinstance(model, Network) else read_network(model, slopes=lipschitz)
     require(network.sha256 == digest, "model", f"the certificate is about another model, of sha256 {digest}")
     text = _file(files, "specification", stated["file"], stated["sha256_file"])
     same = specification is None or decompressed(specification, "specification") == text
@@ -77,25 +81,48 @@ def check(
     chunks = [name for claim in claims for name, _ in claim.get("chunks", ())]
     every = [MANIFEST, stated["file"], content["payload"]["file"], *chunks]
     require(files.keys() == set(every) and len(set(every)) == len(every), "bundle", "it holds other files")
-    used = {claim.get(key) for claim in claims for key in ("lower", "upper")} | {c.get("rows") or None for c in claims}
-    used -= {None}
-    used |= {name for claim in claims for key in ("slopes", "own") for name in claim.get(key, {}).values()}
-    require(used == tensors.keys(), "payload", "its entries are not those that the claims name")
-    cases = read_cases(text, stated["form"], network)
-    mine: list[list[Claim]] = [[] for _ in cases]
-    for claim in claims:
-        require(0 <= claim["case"] < len(cases), claim["id"], f"there is no case {claim['case']}")
-        mine[claim["case"]].append(claim)
+    named = set[str]().union(*map(entries, claims))
+    require(named == tensors.keys(), "payload", "its entries are not those that the claims name")
+    kind, least = content["semantics"], 0.0
+    margins, uppers = tuple[tuple[float, ...], ...](), tuple[float, ...]()
     with np.errstate(all="ignore"):
-        regions = [Bounds(network, *case.region(), content["semantics"]) for case in cases]
-        for bounds in regions:
-            bounds.tick = tick or bounds.tick
-        each = zip(regions, cases, mine, strict=True)
-        margins = tuple(_Case(bounds, case, tensors, files).margins(own) for bounds, case, own in each)
+        if lipschitz:
+            require(kind == "real", "manifest", "Lipschitz claims are about real arithmetic")
+            uppers = _lipschitz(network, text, claims, tensors, tick)
+        else:
+            cases = read_cases(text, stated["form"], network)
+            mine: list[list[Claim]] = [[] for _ in cases]
+            for claim in claims:
+                require(0 <= claim["case"] < len(cases), claim["id"], f"there is no case {claim['case']}")
+                mine[claim["case"]].append(claim)
+            regions = [_bounds(network, case, kind, tick) for case in cases]
+            each = zip(regions, cases, mine, strict=True)
+            margins = tuple(_Case(bounds, case, tensors, files).margins(own) for bounds, case, own in each)
+            least = min(map(min, margins))
     versions = {"python": platform.python_version(), "numpy": np.__version__, "scipy": scipy.__version__}
     about = (len(claims), digest, stated["sha256_file"], {**versions, "onnx": onnx.__version__})
-    kind, least = content["semantics"], min(map(min, margins))
-    return Report("verified", kind, ASSURANCES[kind], least, margins, *about, time.perf_counter() - start)
+    return Report("verified", kind, ASSURANCES[kind], least, margins, *about, time.perf_counter() - start, uppers)
+
+
+def _bounds(network: Network, case: Case, semantics: Semantics, tick: Callable[[], object] | None) -> Bounds:
+    bounds = Bounds(network, *case.region(), semantics)
+    bounds.tick = tick or bounds.tick
+    return bounds
+
+
+def _lipschitz(
+    network: Network, text: bytes, claims: Sequence[Claim], tensors: Tensors, tick: Callable[[], object] | None
+) -> tuple[float, ...]:
+    """Proves a Lipschitz statement: its numbers, rounded up."""
+    stated, bounds = read_lipschitz(text, network.steps[0].length, network.steps[network.output].length), None
+    require(all(claim["case"] == 0 for claim in claims), "claims", "a Lipschitz statement has one case")
+    if stated.region:
+        bounds = _bounds(network, stated.region, "real", tick)
+        claims = _Case(bounds, stated.region, tensors, {}).intervals(claims)
+    own = all(claim["kind"].startswith("lipschitz") and (bounds or not claim["uses"]) for claim in claims)
+    require(own, "claims", "a Lipschitz statement has claims of its own kind, and of intervals if it has a region")
+    prove(Units(network, bounds), stated, claims, tensors, tick or (lambda: None))
+    return tuple(-float_below(-upper) for upper in stated.upper)
 
 
 def _file(files: Mapping[str, bytes], what: str, name: str, digest: str) -> bytes:
@@ -186,6 +213,20 @@ class _Case:
 
         Raises: CertificateRejected naming the first claim that is missing, out of order or not proved.
         """
+        claims = self.intervals(claims)
+        found: dict[int, Fraction] = {}
+        for claim in (claim for claim in claims if claim["kind"] == "tree"):
+            self._tree(claim, found)
+        plain = [claim for claim in claims if claim["kind"] == "margin"]
+        require(all(claim["kind"] in ("tree", "margin") for claim in claims), "claims", "one is of another kind")
+        for (method, _), group in groupby(plain, key=lambda c: (c["method"], c["slopes"])):
+            self._margins(method, list(group), found)
+        for k in range(len(self.case.clauses)):
+            require(k in found, "claims", f"clause {k} of a case has no margin claim")
+        return tuple(float_below(found[k]) for k in range(len(self.case.clauses)))
+
+    def intervals(self, claims: Sequence[Claim]) -> Sequence[Claim]:
+        """Proves the interval claims in order, and returns the others, which must all use exactly them."""
         ids = [claim["id"] for claim in claims if claim["kind"] == "interval"]
         for position, claim in enumerate(claims):
             ordered = (claim["kind"] == "interval") == (position < len(ids)) and claim["uses"] == ids[:position]
@@ -194,15 +235,7 @@ class _Case:
             self._interval(claim)
         missing = self.network.bounded.keys() - {claim["node"] for claim in claims[: len(ids)]}
         require(not missing, "claims", f"a case has no interval claim for {', '.join(sorted(missing))}")
-        found: dict[int, Fraction] = {}
-        for claim in (claim for claim in claims if claim["kind"] == "tree"):
-            self._tree(claim, found)
-        plain = [claim for claim in claims if claim["kind"] == "margin"]
-        for (method, _), group in groupby(plain, key=lambda c: (c["method"], c["slopes"])):
-            self._margins(method, list(group), found)
-        for k in range(len(self.case.clauses)):
-            require(k in found, "claims", f"clause {k} of a case has no margin claim")
-        return tuple(float_below(found[k]) for k in range(len(self.case.clauses)))
+        return claims[len(ids) :]
 
     def _interval(self, claim: Claim) -> None:
         """Proves by rows what interval arithmetic does not already imply, and takes the claimed box."""

@@ -6,15 +6,20 @@ For phi on [l, u] a function declares points z_0 = l .. z_n = u, values p_k and 
 minus p is extreme at a breakpoint, so for EVERY slope a
     phi(z) >= a z + min_k (p_k - a z_k) - delta   and   phi(z) <= a z + max_k (p_k - a z_k) + delta.             (1b)
 The slope is a free choice; only the intercept is proved.
+
+Lipschitz claims ask for less: floats a <= b such that for all y < z of [l, u] (of all reals: l = -inf, u = inf)
+    a <= (phi(z) - phi(y)) / (z - y) <= b,   so   (dw - a dv)(b dv - dw) >= 0 for dw = phi(z) - phi(y), dv = z - y  (1c)
+By the mean value theorem bounds of phi' between its kinks are such. Some functions are read with these alone.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import combinations, pairwise
 from typing import NamedTuple
 
 import numpy as np
 
-from provenn.verifier.check.rounding import Array, down, up
+from provenn.verifier.check.rounding import Array, CertificateRejected, down, up
 
 GRID, LIBM = 64, 2.0**-48  # cells of an interpolation; assumed error of np.tanh, sigmoid: 16 ulp of 1 (measured < 2)
 
@@ -54,11 +59,25 @@ class Enclosure(NamedTuple):
         return slope, intercept
 
 
-Function = Callable[[Array, Array], Enclosure]  # (lower, upper), each [n] -> (1a)
+Slopes = tuple[Array, Array]
 
 
-def piecewise_linear(kinks: tuple[float, ...], value: Callable[[Array], Array]) -> Function:
-    """Continuous, linear between the kinks (exact floats) and beyond; `value` errs by at most one rounding."""
+@dataclass(frozen=True, eq=False)
+class Function:
+    """Of (lower, upper), each [n], lower <= upper: (1a) if `enclose` is given, and slopes (1c)."""
+
+    slopes: Callable[[Array, Array], Slopes]
+    enclose: Callable[[Array, Array], Enclosure] | None = None
+
+    def __call__(self, lower: Array, upper: Array) -> Enclosure:
+        """(1a).   Raises: CertificateRejected for a function that only Lipschitz claims may meet."""
+        if self.enclose is None:
+            raise CertificateRejected("model", "one of its functions is read for its slopes only: no bounds are proved")
+        return self.enclose(lower, upper)
+
+
+def piecewise_linear(kinks: tuple[float, ...], slopes: tuple[float, ...], value: Callable[[Array], Array]) -> Function:
+    """Continuous, with these slopes between the kinks and beyond (exact floats); `value` errs by one rounding."""
 
     def enclosure(lower: Array, upper: Array) -> Enclosure:
         points = [lower, *(np.clip(kink, lower, upper) for kink in kinks), upper]
@@ -67,11 +86,21 @@ def piecewise_linear(kinks: tuple[float, ...], value: Callable[[Array], Array]) 
         ends = combinations(zip(points, values, strict=True), 2)
         return Enclosure(points, values, radius, [_secant(*start, *end) for start, end in ends])
 
-    return enclosure
+    def pieces(lower: Array, upper: Array) -> Slopes:
+        ends = list(pairwise((-np.inf, *kinks, np.inf)))
+        met = [(lower < end) & (upper > start) | (lower == upper) for start, end in ends]
+        least = np.minimum.reduce([np.where(on, slope, np.inf) for on, slope in zip(met, slopes, strict=True)])
+        return least, np.maximum.reduce([np.where(on, slope, -np.inf) for on, slope in zip(met, slopes, strict=True)])
+
+    return Function(pieces, enclosure)
 
 
 def smooth(value: Callable[[Array], Array], derivative: Callable[[Array], Array], curvature: float) -> Function:
-    """Linear interpolation on cells of width <= h errs by curvature h^2 / 8; `derivative` only proposes slopes."""
+    """Linear interpolation on cells of width <= h errs by curvature h^2 / 8.
+
+    derivative: even, largest at 0 where it is exact, falling to 0, computed within 2^-45 (from what is within LIBM);
+    for (1a) it only proposes slopes.
+    """
 
     def enclosure(lower: Array, upper: Array) -> Enclosure:
         inner = [np.clip(lower + (upper - lower) * (k / GRID), lower, upper) for k in range(1, GRID)]
@@ -82,7 +111,17 @@ def smooth(value: Callable[[Array], Array], derivative: Callable[[Array], Array]
         chord = _secant(lower, values[0], upper, values[-1])
         return Enclosure(points, values, radius, [chord, *(derivative(z) for z in points[:: GRID // 16])])
 
-    return enclosure
+    def between(lower: Array, upper: Array) -> Slopes:
+        nearest, farthest = np.clip(0.0, lower, upper), np.maximum(np.abs(lower), np.abs(upper))
+        least = np.maximum(derivative(farthest) - 2.0**-45, 0.0)
+        return least, np.minimum(derivative(nearest) + 2.0**-45, derivative(np.zeros(())))
+
+    return Function(between, enclosure)
+
+
+def between(least: float, most: float) -> Function:
+    """Slopes only, the same everywhere."""
+    return Function(lambda lower, upper: (np.full(lower.shape, least), np.full(lower.shape, most)))
 
 
 def _secant(z: Array, p: Array, y: Array, q: Array) -> Array:
@@ -94,6 +133,17 @@ def _sigmoid(z: Array) -> Array:
     return np.asarray(1 / (1 + np.exp(-z)))
 
 
-RELU = piecewise_linear((0.0,), lambda z: np.maximum(z, 0.0))
+RELU = piecewise_linear((0.0,), (0.0, 1.0), lambda z: np.maximum(z, 0.0))
+ABS = piecewise_linear((0.0,), (-1.0, 1.0), np.abs)
 TANH = smooth(np.tanh, lambda z: 1 - np.tanh(z) ** 2, 0.77)  # max |tanh''| = 4 / (3 sqrt 3) < 0.76981
 SIGMOID = smooth(_sigmoid, lambda z: _sigmoid(z) * (1 - _sigmoid(z)), 0.0963)  # 1 / (6 sqrt 3) < 0.096226
+
+# With F, f the normal distribution and density and s the sigmoid, phi'' = 0 where phi' is extreme:
+# gelu' = F(x) + x f(x) at x^2 = 2: 1.12890414518515..; (x s(k x))' at k x tanh(k x / 2) = 2: 1.09983932012886..; gelu's
+# tanh form at +-1.41850400879..: 1.12899306865877..; these three have phi'(x) + phi'(-x) = 1. mish' at 1.49057117948..
+# and -2.25637639636..: 1.08849816125172.., -0.11252612238946..; erf'(0) = 2 / sqrt(pi) = 1.12837916709551..;
+# hard swish x clip(x / 6 + 1/2, 0, 1) at the ends of its middle piece.
+GELU, GELU_TANH = between(-0.12890414519, 1.12890414519), between(-0.12899306866, 1.12899306866)
+SWISH, RISING, WAVE = between(-0.09983932013, 1.09983932013), between(0.0, 1.0), between(-1.0, 1.0)
+SLOPES = {"Atan": RISING, "Cos": WAVE, "Erf": between(0.0, 1.12837916710), "HardSwish": between(-0.5, 1.5), "Sin": WAVE}
+SLOPES |= {"Mish": between(-0.11252612240, 1.08849816126), "Softplus": RISING, "Softsign": RISING, "Swish": SWISH}

@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from itertools import pairwise
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -26,13 +27,20 @@ KINDS: dict[str, dict[str, type]] = {
     "interval": CLAIM | {"node": str, "lower": str, "upper": str, "rows": str, "own": dict}
 }
 KINDS |= {"margin": CLAIM | {"clause": int, "row": int, "above": str}}
+KINDS |= {"lipschitz": {"id": int, "kind": str, "case": int, "rows": list, "upper": str, "multipliers": dict}}
+KINDS["lipschitz"] |= {"metric": str, "uses": list}
+KINDS["lipschitz-torus"] = KINDS["lipschitz"] | {"maps": dict, "torus": list, "cut": str}
 KINDS |= {"tree": {"id": int, "kind": str, "case": int, "clauses": list, "steps": list, "chunks": list, "uses": list}}
-OPTIONAL: dict[str, Any] = {"slopes": {}, "own": {}, "rows": ""}
+OPTIONAL: dict[str, Any] = {"slopes": {}, "own": {}, "rows": "", "metric": ""}
 """Keys and types. interval: the value `node` lies in [lower, upper] (payload entries) over the inputs of `case`;
 margin: row `row` of clause `clause` has a margin > above; slopes: name of a ReLU step -> payload entry (optional).
 rows, own (optional): some bounds have slopes of their own: entry of j + 1 for the lower bound of neuron j, -(j + 1) for
 the upper one; name of a ReLU step -> entry of their slopes, one after the other. tree: chunks [name, sha256] of files,
-in which `steps` are split, prove some clauses of the case (trees.py)."""
+in which `steps` are split, prove some clauses of the case (trees.py). lipschitz: rows of C together in l2, `upper`;
+multipliers: name of a nonlinear step -> entry; metric: entry, for the l-infinity norm only (lipschitz.py).
+lipschitz-torus: maps: name of a step -> [channels, extents, steps], torus: cells, cut: entry (torus.py)."""
+
+NAMED = ("slopes", "own", "multipliers")  # step -> entry of the payload
 
 TYPES = {"F32": "<f4", "F64": "<f8", "U8": "u1", "I32": "<i4"}
 Tensors = Mapping[str, NDArray[Any]]
@@ -89,7 +97,8 @@ def read_manifest(data: bytes) -> dict[str, Any]:
         require(counted, position, "what it uses is not given by ids")
         known = claim.get("method", "crown") == "crown" or (claim["method"] == "interval" and not given)
         require(known, position, f"method {claim.get('method')!r} is not understood")
-        names = [*claim.get("slopes", {}).values(), *claim.get("own", {}).values(), *claim.get("steps", ())]
+        named = [claim.get(key, {}).values() for key in NAMED]
+        names = [*(name for names in named for name in names), *claim.get("steps", ())]
         pairs = claim.get("chunks", [["", ""]])
         texts = names + [
             text for pair in pairs for text in (pair if isinstance(pair, list) and len(pair) == 2 else [0])
@@ -98,31 +107,50 @@ def read_manifest(data: bytes) -> dict[str, Any]:
     return content
 
 
+def entries(claim: Mapping[str, Any]) -> set[str]:
+    """The payload's entries that a claim names."""
+    single = {claim.get(key, "") for key in ("lower", "upper", "rows") if claim["kind"] == "interval"}
+    single |= {claim.get("metric", ""), claim.get("cut", "")}
+    return (single - {""}).union(*(claim.get(key, {}).values() for key in NAMED))
+
+
 def _typed(content: Mapping[str, Any], keys: Mapping[str, type], where: int | str) -> None:
     different = sorted(content.keys() ^ keys.keys()) or [k for k, kind in keys.items() if type(content[k]) is not kind]
     require(not different, where, f"keys unknown, missing or of the wrong type: {', '.join(different)}")
 
 
 def read_payload(data: bytes) -> Tensors:
-    """Name -> array [n]. The arrays must cover the data exactly, without overlaps or holes.
+    """Name -> array [n].   Raises: CertificateRejected for anything that `read_tensors` refuses, or other shapes."""
+    tensors, about = read_tensors("payload", data)
+    flat = all(array.ndim == 1 for array in tensors.values())
+    require(flat and not about, "payload", "its type, shape or offsets are not read: arrays have one dimension")
+    return tensors
+
+
+def read_tensors(what: str, data: bytes) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """The arrays of a safetensors file by name, and its metadata. They must cover the data, without overlaps or holes.
 
     Raises: CertificateRejected for anything else, unknown types, or numbers that are not finite.
     """
     length = int.from_bytes(data[:8], "little")
-    require(len(data) >= 8 + length, "payload", "its header is truncated")
+    require(len(data) >= 8 + length, what, "its header is truncated")
     body, spans = data[8 + length :], [(0, 0)]
     tensors: dict[str, NDArray[Any]] = {}
-    for name, entry in parsed("payload", data[8 : 8 + length], int).items():
-        require(isinstance(entry, dict), "payload", f"{name} is not an object")
-        _typed(entry, {"dtype": str, "shape": list, "data_offsets": list}, "payload")
+    header = parsed(what, data[8 : 8 + length], int)
+    about = header.pop("__metadata__", {})
+    require(isinstance(about, dict), what, "its metadata are not an object")
+    for name, entry in header.items():
+        require(isinstance(entry, dict), what, f"{name} is not an object")
+        _typed(entry, {"dtype": str, "shape": list, "data_offsets": list}, what)
         numbers, kind = entry["shape"] + entry["data_offsets"], np.dtype(TYPES.get(entry["dtype"], "u1"))
-        whole = len(entry["shape"]) == 1 and len(numbers) == 3 and all(type(n) is int for n in numbers)
-        count, start, end = numbers if whole and entry["dtype"] in TYPES else (0, 1, 0)
-        fits = 0 <= start <= end <= len(body) and end - start == count * kind.itemsize
-        require(fits, "payload", f"{name}: its type, shape or offsets are not read, or out of range")
-        tensors[name] = np.frombuffer(body[start:end], kind)
-        require(np.isfinite(tensors[name]).all(), "payload", f"{name}: a number is not finite")
+        plain = len(entry["data_offsets"]) == 2 and all(type(n) is int and 0 <= n < 2**48 for n in numbers)
+        plain = plain and len(entry["shape"]) <= 8 and entry["dtype"] in TYPES
+        start, end = entry["data_offsets"] if plain else (1, 0)
+        fits = start <= end <= len(body) and end - start == prod(entry["shape"]) * kind.itemsize
+        require(fits, what, f"{name}: its type, shape or offsets are not read, or out of range")
+        tensors[name] = np.frombuffer(body[start:end], kind).reshape(entry["shape"])
+        require(np.isfinite(tensors[name]).all(), what, f"{name}: a number is not finite")
         spans.append((start, end))
     covered = all(a[1] == b[0] for a, b in pairwise([*sorted(spans), (len(body), len(body))]))
-    require(covered, "payload", "its tensors overlap or leave holes")
-    return tensors
+    require(covered, what, "its tensors overlap or leave holes")
+    return tensors, about

@@ -68,6 +68,19 @@ class MaxPool(Step):
 
 
 @dataclass(frozen=True, eq=False)
+class Implicit(Step):
+    """y = phi(W y + x), a fixed point; W [n, n] exact. Lipschitz claims alone meet it, and prove that y is unique."""
+
+    function: Function
+    matrix: Array
+
+    @cached_property
+    def magnitude(self) -> Array:
+        """|W|."""
+        return np.abs(self.matrix)
+
+
+@dataclass(frozen=True, eq=False)
 class Network:
     """Steps in topological order, which of them is the output, and the sha256 of the (uncompressed) file.
 

@@ -5,114 +5,51 @@ become one matrix each; the file's numbers enter it unchanged, or within 8 u.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from math import prod
 from typing import Any
 
 import numpy as np
-import onnx
 import scipy.sparse
-from numpy.typing import NDArray
 
-from provenn.verifier.check.functions import RELU, SIGMOID, TANH, Function, piecewise_linear
+from provenn.verifier.check.functions import (
+    ABS,
+    GELU,
+    GELU_TANH,
+    RELU,
+    SIGMOID,
+    SLOPES,
+    SWISH,
+    TANH,
+    Function,
+    between,
+    piecewise_linear,
+)
 from provenn.verifier.check.network import Affine, Elementwise, Index, Matrix, MaxPool, Step
-from provenn.verifier.check.rounding import Array, require
+from provenn.verifier.check.rounding import Array, require, up
+from provenn.verifier.check.tensors import (
+    NONZERO_LIMIT,
+    Constant,
+    Entries,
+    Node,
+    Tensor,
+    budget,
+    combination,
+    sums,
+    whole,
+)
 
-ELEMENT_LIMIT, NONZERO_LIMIT = 2**24, 2**26  # entries of any one tensor, of any one matrix
-Constant = NDArray[Any]
-
-
-@dataclass(frozen=True, eq=False)
-class Entries:
-    """A tensor whose entry at p is entry index[p] of step `step`: moving entries about costs no step."""
-
-    step: int
-    index: Index
-
-
-Tensor = Constant | Entries
-
-
-def budget(shape: Sequence[int], limit: int = ELEMENT_LIMIT) -> None:
-    """Raises: CertificateRejected if a tensor of this shape would be too large."""
-    require(prod(max(int(n), 1) for n in shape) <= limit, "model", f"a tensor of shape {list(shape)} is too large")
-
-
-def decode(tensor: onnx.TensorProto) -> Constant:
-    """The numbers of a tensor stored within the file itself.
-
-    Raises: CertificateRejected for external data, other types, or floats that are not finite or (float64 only) outside
-    2^-300 .. 2^300, where products neither overflow nor underflow; ValueError, TypeError for wrong lengths.
-    """
-    inside = tensor.data_location == onnx.TensorProto.DEFAULT and not tensor.external_data
-    require(inside and tensor.data_type in (1, 6, 7, 9, 10, 11), "model", f"tensor {tensor.name}: its data is not read")
-    budget(tensor.dims)
-    values = onnx.numpy_helper.to_array(tensor)
-    sizes = np.abs(values[values != 0].astype(np.float64)) if values.dtype.kind == "f" else np.ones(1)
-    fits = ((sizes >= 2.0**-300) & (sizes <= 2.0**300)).all()
-    require(fits, "model", f"tensor {tensor.name}: a number is not finite, or too large or small")
-    return values
-
-
-@dataclass
-class Node:
-    """One node: its operator, the tensors it reads (None: left out), and its attributes, removed as they are read."""
-
-    name: str
-    operator: str
-    inputs: list[Tensor | None]
-    outputs: int
-    attributes: dict[str, Any]
-    doubts: list[str] = field(default_factory=list)
-
-    def single(self, condition: object, reason: str) -> None:
-        """Notes that float32 executions of this node are not covered (single.py) unless the condition holds."""
-        self.doubts += [] if condition else [f"node {self.name} ({self.operator}): {reason}"]
-
-    def require(self, condition: object, reason: str) -> None:
-        """Raises: CertificateRejected naming this node unless the condition holds."""
-        require(condition, "model", f"node {self.name} ({self.operator}): {reason}")
-
-    def attribute(self, name: str, default: Any = None) -> Any:
-        """The attribute's value."""
-        return self.attributes.pop(name, default)
-
-    def variable(self, position: int = 0) -> Entries:
-        """The tensor at `position`, which must depend on the network's input."""
-        tensor = self.inputs[position]
-        self.require(isinstance(tensor, Entries), f"input {position} is not computed from the network's input")
-        return tensor  # type: ignore[return-value]
-
-    def constant(self, position: int, kinds: str = "fib") -> Constant:
-        """The constant at `position`, of floats "f", integers "i" or truth values "b"."""
-        tensor = self.inputs[position]
-        known = isinstance(tensor, np.ndarray) and tensor.dtype.kind in kinds
-        self.require(known, f"input {position} is not a constant of the right type")
-        return tensor  # type: ignore[return-value]
-
-    def real(self, position: int) -> Array:
-        """The constant of floats at `position` in float64, exactly."""
-        value = self.constant(position, "f")
-        self.single(value.dtype == np.float32, f"input {position} is {value.dtype}")
-        return value.astype(np.float64)
-
-    def shape(self, position: int = 0) -> tuple[int, ...]:
-        """The shape of the tensor at `position`, at batch 1."""
-        tensor = self.inputs[position]
-        return tensor.index.shape if isinstance(tensor, Entries) else self.constant(position).shape
-
-    def listed(self, name: str, position: int) -> list[int] | None:
-        """Integers that are an attribute in older operator sets and an input in newer ones; None if left out."""
-        given = self.attribute(name)
-        return [int(n) for n in self.constant(position, "i").ravel()] if self.inputs[position] is not None else given
+STAGES = 2**10  # the longest axis that is sorted
 
 
 class Operators:
     """The steps read so far; one method an operator, each from a node to its outputs."""
 
-    def __init__(self) -> None:
+    def __init__(self, slopes: bool = False) -> None:
         self.steps: list[Step] = []
         self.doubts: list[str] = []
+        self.pairs: dict[Any, Entries] = {}  # of two values, (max, min)
+        self.slopes = slopes  # whether functions are read of which slopes alone are known
 
     def add(self, step: Step) -> int:
         """Appends a step.   Raises: CertificateRejected if its name is taken."""
@@ -125,15 +62,14 @@ class Operators:
         index, length = tensor.index.ravel(), self.steps[tensor.step].length
         if np.array_equal(index, np.arange(length)):
             return tensor.step
-        matrix, zero = combination(index[:, None], np.ones((len(index), 1)), length), np.zeros(len(index))
-        return self.add(Affine(f"{name} <- {len(self.steps)}", len(zero), (tensor.step,), matrix, zero, zero, 0))
+        name = f"{name} <- {len(self.steps)}"
+        return self.add(sums(name, (tensor.step,), index[:, None], np.ones((len(index), 1)), length, 0))
 
     def linear(self, node: Node, tensors: Sequence[Entries], positions: Index, numbers: Array) -> int:
         """Sums of numbers [n, k] at positions [n, k] of the tensors, one after the other: a step."""
-        sources, zero = tuple(self.flat(t, node.name) for t in tensors), np.zeros(len(positions))
-        matrix = combination(positions, numbers, sum(t.index.size for t in tensors))
+        sources, width = tuple(self.flat(t, node.name) for t in tensors), sum(t.index.size for t in tensors)
         copies = positions.shape[1] == 1 and (numbers == 1).all()
-        return self.add(Affine(node.name, len(zero), sources, matrix, zero, zero, 0 if copies else 3))
+        return self.add(sums(node.name, sources, positions, numbers, width, 0 if copies else 3))
 
     def move(self, node: Node) -> list[Tensor]:
         """An operator that only moves entries."""
@@ -147,8 +83,18 @@ class Operators:
         if not any(isinstance(tensor, Entries) for tensor in node.inputs):
             return [np.concatenate([node.constant(i) for i in range(count)], axis)]
         tensors = [node.variable(i) for i in range(count)]
-        index = np.concatenate(_places(tensors), axis)
+        index = np.concatenate(places(tensors), axis)
         return whole(self.linear(node, tensors, index.reshape(-1, 1), np.ones((index.size, 1))), index.shape)
+
+    def split(self, node: Node) -> list[Tensor]:
+        """Consecutive parts along one axis: of given lengths, or equal ones (the last may be shorter)."""
+        x, axis, sizes = node.variable(), node.attribute("axis", 0), node.listed("split", 1)
+        length, count = x.index.shape[axis], node.attribute("num_outputs", node.outputs)
+        each = -(-length // count)
+        sizes = [min(each, length - i * each) for i in range(count)] if sizes is None else sizes
+        fits = len(sizes) == count == node.outputs and sum(sizes) == length and min(sizes) > 0
+        node.require(fits, "the parts do not fit")
+        return [Entries(x.step, part) for part in np.split(x.index, np.cumsum(sizes)[:-1], axis)]
 
     def constant(self, node: Node) -> list[Tensor]:
         """A tensor in the node itself."""
@@ -183,8 +129,10 @@ class Operators:
         output = np.broadcast_shapes(node.shape(0), node.shape(1))
         budget(output)
         if isinstance(left, Entries) and isinstance(right, Entries):
+            if operator == "Mul" and self.slopes:
+                return self.gated(node, left, right)
             node.require(operator in ("Add", "Sub"), "a product of two values is not linear")
-            parts = [np.broadcast_to(part, output).ravel() for part in _places((left, right))]
+            parts = [np.broadcast_to(part, output).ravel() for part in places((left, right))]
             signs = np.broadcast_to([1.0, 1.0 if operator == "Add" else -1.0], (prod(output), 2))
             return whole(self.linear(node, (left, right), np.stack(parts, axis=1), signs), output)
         first = isinstance(left, Entries)
@@ -274,12 +222,85 @@ class Operators:
         numbers = np.broadcast_to(1 / counts[:, None], positions.shape)
         return whole(self.linear(node, [node.variable()], positions, numbers), output)
 
+    def maximum(self, node: Node) -> list[Tensor]:
+        """Max, Min of two values; those of the same two share their comparators."""
+        node.require(node.inputs[1] is not None and all(t is None for t in node.inputs[2:]), "it must have two inputs")
+        shape, values = np.broadcast_shapes(node.shape(0), node.shape(1)), (node.variable(0), node.variable(1))
+        budget(shape)
+        each = [(t.step, t.index.shape, t.index.tobytes()) for t in values]
+        keys = [(shape, *each), (shape, *each[::-1])]
+        known = next((self.pairs[key] for key in keys if key in self.pairs), None)
+        if known is None:
+            parts, (step, other) = [t.index for t in values], (t.step for t in values)
+            if step != other:
+                parts, every = places(values), np.arange(sum(t.index.size for t in values))[:, None]
+                step = self.linear(replace(node, name=f"{node.name}.pair"), values, every, np.ones(every.shape))
+            pairs = np.stack([np.broadcast_to(part, shape).ravel() for part in parts], axis=1)
+            known = self.pairs[keys[0]] = self._compared(node, node.name, Entries(step, pairs), np.array([[0, 1]]))
+        return [Entries(known.step, known.index[:, int(node.operator == "Min")].reshape(shape))]
+
+    def ranked(self, node: Node) -> list[Tensor]:
+        """The values of TopK: the axis sorted by comparators, a stage for every layer of Batcher's network."""
+        x, axis, k = node.variable(), node.attribute("axis", -1), int(node.constant(1, "i").item())
+        groups = np.moveaxis(x.index, axis, -1)
+        count = groups.shape[-1]
+        rising, in_order = not node.attribute("largest", 1), node.attribute("sorted", 1) == 1
+        node.require(in_order and 1 <= k <= count <= STAGES, f"only sorted values of at most {STAGES} are read")
+        budget([groups.size, count, 2], NONZERO_LIMIT)
+        current = Entries(x.step, groups.reshape(-1, count))
+        for s, layer in enumerate(comparators(count)):
+            current = self._compared(node, f"{node.name}.{s}", current, layer[:, ::-1] if rising else layer)
+        index = current.index[:, :k].reshape(*groups.shape[:-1], k)
+        return [Entries(current.step, np.moveaxis(index, -1, axis))]
+
+    def _compared(self, node: Node, name: str, current: Entries, layer: Index) -> Entries:
+        """The entries of all groups in pairs x, y at layer [n, 2] replaced by max, min, with one relu for both:
+
+        max(x, y) = y + relu(x - y), min(x, y) = x - relu(x - y).
+        """
+        node.single(False, "a runtime does not subtract")
+        index, length = current.index, self.steps[current.step].length
+        above, below = (np.s_[:, ends] for ends in layer.T)
+        pairs = np.stack([index[above].ravel(), index[below].ravel()], axis=1)
+        inner = sums(f"{name}.difference", (current.step,), pairs, np.broadcast_to([1.0, -1.0], pairs.shape), length)
+        relu = self.add(Elementwise(f"{name}.relu", len(pairs), (self.add(inner),), RELU))
+        before, own, signs = index.copy(), np.full(index.shape, -1), np.ones(index.shape)
+        before[above], before[below] = index[below], index[above]
+        own[above] = own[below] = length + np.arange(len(pairs)).reshape(len(index), -1)
+        signs[below] = -1.0
+        positions, numbers = (np.stack(p, -1).reshape(-1, 2) for p in ((before, own), (np.ones_like(signs), signs)))
+        step = self.add(sums(name, (current.step, relu), positions, numbers, length + len(pairs)))
+        return Entries(step, np.arange(index.size).reshape(index.shape))
+
+    def gated(self, node: Node, left: Entries, right: Entries) -> list[Tensor]:
+        """The product x sigmoid(x)."""
+        for x, gate in ((left, right), (right, left)):
+            step = self.steps[gate.step]
+            gates = isinstance(step, Elementwise) and step.function is SIGMOID and step.sources == (x.step,)
+            if gates and np.array_equal(x.index, gate.index):
+                source, shape = self.flat(x, node.name), x.index.shape
+                node.single(False, "a product of two values")
+                return whole(self.add(Elementwise(node.name, prod(shape), (source,), SWISH)), shape)
+        node.require(False, "a product of two values is not linear")
+        return []
+
     def elementwise(self, node: Node) -> list[Tensor]:
         """A scalar function."""
-        source, smooth = self.flat(node.variable(), node.name), node.operator in ("Sigmoid", "Tanh")
-        node.single(not smooth, "how far a runtime's function is from the real one is not known")
+        source, exact = self.flat(node.variable(), node.name), node.operator in ("Abs", "Clip", "LeakyRelu", "Relu")
+        node.single(exact, "how far a runtime's function is from the real one is not known")
         singles, length = int(node.operator == "LeakyRelu"), self.steps[source].length
         return whole(self.add(Elementwise(node.name, length, (source,), _function(node), singles)), node.shape())
+
+
+def comparators(size: int) -> list[Index]:
+    """Layers [n, 2] of pairs i < j whose exchanges, the larger to i, sort `size` entries: Batcher's merging, 1968."""
+    layers, p = [], 1
+    while p < size:
+        for k in (p >> shift for shift in range(p.bit_length())):
+            pairs = [(i + j, i + j + k) for j in range(k % p, size - k, 2 * k) for i in range(min(k, size - j - k))]
+            layers.append(np.array([(i, j) for i, j in pairs if i // (2 * p) == j // (2 * p)], np.int64))
+        p *= 2
+    return layers
 
 
 OPERATORS: dict[str, Callable[[Operators, Node], list[Tensor]]] = {
@@ -289,48 +310,16 @@ OPERATORS: dict[str, Callable[[Operators, Node], list[Tensor]]] = {
     **dict.fromkeys(("AveragePool", "GlobalAveragePool", "MaxPool", "ReduceMean"), Operators.pool),
     **dict.fromkeys(("Gemm", "MatMul"), Operators.product),
     **dict.fromkeys(("Clip", "LeakyRelu", "Relu", "Sigmoid", "Tanh"), Operators.elementwise),
+    **dict.fromkeys(("Max", "Min"), Operators.maximum),
+    **{"Abs": Operators.elementwise, "Slice": Operators.move, "Split": Operators.split, "TopK": Operators.ranked},
     **{"BatchNormalization": Operators.batch_normalization, "Concat": Operators.concat, "Shape": Operators.shape},
     **{"Constant": Operators.constant, "Conv": Operators.convolution},
 }
 
+SLOPES_ONLY = dict.fromkeys(("Celu", "Elu", "Gelu", "HardSigmoid", "Selu", *SLOPES), Operators.elementwise)
+"""Read for Lipschitz claims alone."""
 
-def whole(step: int, shape: Sequence[int]) -> list[Tensor]:
-    """The step as one tensor."""
-    return [Entries(step, np.arange(prod(shape)).reshape(shape))]
-
-
-def _places(tensors: Sequence[Entries]) -> list[Index]:
-    """For each tensor the positions of its entries when all are laid one after the other."""
-    starts = np.cumsum([0, *(t.index.size for t in tensors)])
-    return [np.arange(t.index.size).reshape(t.index.shape) + s for t, s in zip(tensors, starts, strict=False)]
-
-
-def combination(positions: Index, numbers: Array, length: int) -> scipy.sparse.csr_array:
-    """The matrix [n, length] of numbers [n, k] at positions [n, k], none twice in a row; -1 stands for nowhere."""
-    present = positions >= 0
-    ends = np.concatenate([[0], np.cumsum(present.sum(axis=1))])
-    return scipy.sparse.csr_array((numbers[present], positions[present], ends), (len(positions), length))
-
-
-def windows(node: Node, extents: Sequence[int], kernel: Sequence[int]) -> Index:
-    """Flat positions that each output reads, -1 for padding: extents (channels, *spatial) -> [channels, *out, k].
-
-    Reads strides, dilations, pads and auto_pad from the node.
-    """
-    rank = len(kernel)
-    strides, dilations = node.attribute("strides", [1] * rank), node.attribute("dilations", [1] * rank)
-    pads, auto = node.attribute("pads", [0] * (2 * rank)), node.attribute("auto_pad", b"NOTSET")
-    reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
-    known = auto in (b"NOTSET", b"VALID") and len(pads) == 2 * rank
-    node.require(known and min(*kernel, *strides, *dilations) > 0 <= min(pads), "its geometry")
-    amounts = [(0, 0), *((0, 0) if auto == b"VALID" else (pads[i], pads[i + rank]) for i in range(rank))]
-    budget([n + a + b for n, (a, b) in zip(extents, amounts, strict=True)])
-    index = np.pad(np.arange(prod(extents)).reshape(extents), amounts, constant_values=-1)
-    seen = np.lib.stride_tricks.sliding_window_view(index, reach, axis=tuple(range(1, rank + 1)))
-    every = [slice(None), *(slice(None, None, s) for s in strides), *(slice(None, None, d) for d in dilations)]
-    seen = seen[tuple(every)]
-    budget(seen.shape, NONZERO_LIMIT)
-    return seen.reshape(*seen.shape[: rank + 1], -1)
+SELU = {"alpha": 1.67326319217681884765625, "gamma": 1.05070102214813232421875}  # where they are left out
 
 
 def _movement(node: Node, shape: tuple[int, ...]) -> Callable[[Constant], Constant]:
@@ -355,6 +344,14 @@ def _movement(node: Node, shape: tuple[int, ...]) -> Callable[[Constant], Consta
     if node.operator == "Gather":
         axis, where = node.attribute("axis", 0), node.constant(1, "i")
         return lambda a: np.take(a, where, axis)
+    if node.operator == "Slice":
+        names = ("starts", "ends", "axes", "steps")
+        starts, ends, along, steps = (node.listed(name, i) or [] for i, name in enumerate(names, 1))
+        along, parts = along or list(range(len(starts))), [slice(None)] * len(shape)
+        for axis, start, end, step in zip(along, starts, ends, steps or [1] * len(starts), strict=True):
+            node.require(parts[axis] == slice(None), "an axis is given twice")
+            parts[axis] = slice(start, end, step)
+        return lambda a: a[tuple(parts)]
     return lambda a: a
 
 
@@ -365,9 +362,57 @@ def _function(node: Node) -> Function:
         low, high = (node.real(i + 1).item() if node.inputs[i + 1] is not None else end for i, end in enumerate(ends))
         node.require(low <= high, "its lower limit is above its upper limit, or not a number")
         kinks = tuple(kink for kink in (low, high) if np.isfinite(kink))
-        return piecewise_linear(kinks, lambda z: np.clip(z, low, high))
+        slopes = ((0.0,) if np.isfinite(low) else ()) + (1.0,) + ((0.0,) if np.isfinite(high) else ())
+        return piecewise_linear(kinks, slopes, lambda z: np.clip(z, low, high))
     if node.operator == "LeakyRelu":
         slope = node.attribute("alpha", float(np.float32(0.01)))
         node.require(np.isfinite(slope), "its slope is not a number")
-        return piecewise_linear((0.0,), lambda z: np.where(z > 0, z, slope * z))
-    return {"Relu": RELU, "Sigmoid": SIGMOID, "Tanh": TANH}[node.operator]
+        return piecewise_linear((0.0,), (slope, 1.0), lambda z: np.where(z > 0, z, slope * z))
+    if node.operator in SLOPES_ONLY:
+        return _sloped(node)
+    return {"Abs": ABS, "Relu": RELU, "Sigmoid": SIGMOID, "Tanh": TANH}[node.operator]
+
+
+def _sloped(node: Node) -> Function:
+    """What is known by (1c) of a function of SLOPES_ONLY.
+
+    Elu, Selu: gamma z above 0, below it the derivative is gamma alpha exp(z); Celu: exp(z / alpha).
+    """
+    name, selu = node.operator, node.operator == "Selu"
+    if name == "Gelu":
+        form = node.attribute("approximate", b"none")
+        node.require(form in (b"none", b"tanh"), "its approximation is not understood")
+        return GELU if form == b"none" else GELU_TANH
+    alpha = node.attribute("alpha", SELU["alpha"] if selu else float(np.float32(0.2)) if name == "HardSigmoid" else 1.0)
+    gamma = node.attribute("gamma", SELU["gamma"] if selu else 1.0)
+    numbers = 0 < alpha < np.inf and 0 < gamma < np.inf and np.isfinite(node.attribute("beta", 0.5))
+    node.require(numbers, "alpha or gamma is not positive, or no number")
+    steepest = {"Celu": 1.0, "Elu": max(1.0, alpha), "HardSigmoid": alpha, "Selu": gamma * max(1.0, alpha)}
+    return SLOPES[name] if name in SLOPES else between(0.0, float(up(np.array(steepest[name]))))
+
+
+def places(tensors: Sequence[Entries]) -> list[Index]:
+    """For each tensor the positions of its entries when all are laid one after the other."""
+    starts = np.cumsum([0, *(t.index.size for t in tensors)])
+    return [np.arange(t.index.size).reshape(t.index.shape) + s for t, s in zip(tensors, starts, strict=False)]
+
+
+def windows(node: Node, extents: Sequence[int], kernel: Sequence[int]) -> Index:
+    """Flat positions that each output reads, -1 for padding: extents (channels, *spatial) -> [channels, *out, k].
+
+    Reads strides, dilations, pads and auto_pad from the node.
+    """
+    rank = len(kernel)
+    strides, dilations = node.attribute("strides", [1] * rank), node.attribute("dilations", [1] * rank)
+    pads, auto = node.attribute("pads", [0] * (2 * rank)), node.attribute("auto_pad", b"NOTSET")
+    reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+    known = auto in (b"NOTSET", b"VALID") and len(pads) == 2 * rank
+    node.require(known and min(*kernel, *strides, *dilations) > 0 <= min(pads), "its geometry")
+    amounts = [(0, 0), *((0, 0) if auto == b"VALID" else (pads[i], pads[i + rank]) for i in range(rank))]
+    budget([n + a + b for n, (a, b) in zip(extents, amounts, strict=True)])
+    index = np.pad(np.arange(prod(extents)).reshape(extents), amounts, constant_values=-1)
+    seen = np.lib.stride_tricks.sliding_window_view(index, reach, axis=tuple(range(1, rank + 1)))
+    every = [slice(None), *(slice(None, None, s) for s in strides), *(slice(None, None, d) for d in dilations)]
+    seen = seen[tuple(every)]
+    budget(seen.shape, NONZERO_LIMIT)
+    return seen.reshape(*seen.shape[: rank + 1], -1)

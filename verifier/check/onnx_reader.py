@@ -11,25 +11,30 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx.helper import get_attribute_value
 
+from provenn.verifier.check.layer_reader import is_layers, read_layers
 from provenn.verifier.check.network import Network, Step
-from provenn.verifier.check.network_ops import OPERATORS, Entries, Node, Operators, Tensor, budget, decode, whole
+from provenn.verifier.check.network_ops import OPERATORS, SLOPES_ONLY, Operators
 from provenn.verifier.check.rounding import CertificateRejected, require
+from provenn.verifier.check.tensors import Entries, Node, Tensor, budget, decode, whole
 
 FILE_LIMIT = 2**30  # bytes of a file after decompression
 OPSETS = range(7, 27)  # whose differences the operators here know (numpy's broadcasting begins with 7)
 
 
-def read_network(data: bytes) -> Network:
-    """The network in an ONNX file (gzip or not), at batch 1.
+def read_network(data: bytes, slopes: bool = False) -> Network:
+    """The network in an ONNX file, at batch 1, or in a file of layer_reader.py; gzip or not.
 
+    slopes: read functions, too, of which slopes alone are known, for Lipschitz claims.
     Raises: CertificateRejected with claim "model" for anything that is not understood.
     """
     data = decompressed(data, "model")
+    if is_layers(data):
+        return read_layers(data)
     try:
         model = onnx.ModelProto.FromString(data)
     except (DecodeError, UnicodeDecodeError) as error:
         raise CertificateRejected("model", f"it is not an ONNX file: {error}") from error
-    graph, operators = model.graph, Operators()
+    graph, operators = model.graph, Operators(slopes)
     versions = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
     require(len(versions) == 1 and versions[0] in OPSETS, "model", f"operator set {versions} is not among {OPSETS}")
     plain = not model.functions and not graph.sparse_initializer and not model.training_info
@@ -70,15 +75,19 @@ def _input_shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:
 def _run(operators: Operators, values: dict[str, Tensor | None], proto: onnx.NodeProto, opset: int) -> None:
     """Reads one node."""
     name = proto.output[0] if proto.output else proto.name
-    known = proto.domain in ("", "ai.onnx") and proto.op_type in OPERATORS
-    require(known, "model", f"node {name}: operator {proto.domain} {proto.op_type} is not read by the checker")
+    operator = OPERATORS.get(proto.op_type) or (SLOPES_ONLY.get(proto.op_type) if operators.slopes else None)
+    known = operator and proto.domain in ("", "ai.onnx") and onnx.defs.has(proto.op_type, opset)
+    if operator is None or not known:
+        only = " (but in Lipschitz claims)" if proto.op_type in SLOPES_ONLY and not operators.slopes else ""
+        reason = f"node {name}: operator {proto.domain} {proto.op_type} is not read by the checker{only}"
+        raise CertificateRejected("model", reason)
     schema, given = onnx.defs.get_schema(proto.op_type, opset), {a.name for a in proto.attribute}
     fits = schema.min_input <= len(proto.input) <= schema.max_input and len(given) == len(proto.attribute)
     require(fits and given <= schema.attributes.keys(), "model", f"node {name}: odd inputs or attributes")
     attributes = {a.name: decode(a.t) if a.HasField("t") else get_attribute_value(a) for a in proto.attribute}
     node = Node(name, proto.op_type, [values[i] for i in proto.input] + [None] * 5, len(proto.output), attributes)
     with np.errstate(all="ignore"):
-        results = OPERATORS[proto.op_type](operators, node)
+        results = operator(operators, node)
     operators.doubts += node.doubts
     node.require(not node.attributes, f"attribute {', '.join(node.attributes)} is not understood")
     for output, result in zip(proto.output, results, strict=False):

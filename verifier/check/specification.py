@@ -104,15 +104,74 @@ def _robustness(content: Any) -> Case:
     centre, (label, outputs, radius, goal) = _vector(*_list(given)), _vector(*rest, -1 if target is None else target)
     whole = label.denominator == outputs.denominator == goal.denominator == 1 and outputs <= 2**11
     inside = 0 <= label < outputs and -1 <= goal < outputs and goal != label and (target is None or goal >= 0)
-    known = whole and inside and radius >= 0 and norm in ("inf", "2", "1")
-    require(known, "specification", "label, target, outputs, epsilon or norm is out of range")
-    limits = (min(centre) - radius, max(centre) + radius) if clip is None else _vector(*_list(clip))
-    require(len(limits) == 2, "specification", "the clip range must have two ends")
-    lower, upper = tuple(max(x - radius, limits[0]) for x in centre), tuple(min(x + radius, limits[1]) for x in centre)
+    require(whole and inside, "specification", "label, target or outputs is out of range")
+    lower, upper, ball = _around(centre, radius, norm, clip)
     others = [j for j in range(int(outputs)) if j != label and goal in (-1, j)]
     rows = [tuple(Fraction((i == j) - (i == label)) for i in range(int(outputs))) for j in others]
     clauses = tuple(Clause((row,), (ZERO,)) for row in rows)
-    return Case(lower, upper, clauses, (centre, radius, int(norm)) if norm in ("1", "2") else None)
+    return Case(lower, upper, clauses, ball)
+
+
+def _around(centre: Vector, radius: Fraction, norm: Any, clip: Any) -> tuple[Vector, Vector, Any]:
+    """The box around a ball within the clip range, and the ball where it is no box."""
+    require(radius >= 0 and norm in ("inf", "2", "1"), "specification", "epsilon or norm is out of range")
+    limits = (min(centre) - radius, max(centre) + radius) if clip is None else _vector(*_list(clip))
+    require(len(limits) == 2, "specification", "the clip range must have two ends")
+    lower, upper = tuple(max(x - radius, limits[0]) for x in centre), tuple(min(x + radius, limits[1]) for x in centre)
+    return lower, upper, (centre, radius, int(norm)) if norm != "inf" else None
+
+
+class Lipschitz(NamedTuple):
+    """|C (f(x) - f(y))|_out <= upper |s * (x - y)|_in for all x, y (of the region, if there is one).
+
+    outward "each": for every row of C with a number of its own. scale: s, one number an input, or none: all 1.
+    """
+
+    inward: str
+    scale: Vector
+    rows: tuple[Vector, ...]
+    outward: str
+    upper: Vector
+    region: Case | None
+
+
+def read_lipschitz(text: bytes, inputs: int, outputs: int) -> Lipschitz:
+    """The statement.   Raises: CertificateRejected for anything not understood, or if it does not fit the network."""
+    names = ("format", "kind", "input", "outputs", "output_norm", "upper", "region")
+    form, kind, source, rows, outward, upper, region = _only(parsed("specification", text, number), *names)
+    known = form == "provenn-specification/1" and kind == "lipschitz" and outward in ("2", "inf", "1", "each")
+    require(known, "specification", f"format {form!r}, kind {kind!r} or output norm {outward!r} is not understood")
+    inward, scale = _only(source, "norm", "scale")
+    matrix = tuple(_vector(*_list(row)) for row in _list(rows))
+    weights = () if scale is None else _vector(*_list(scale))
+    stated = Lipschitz(inward, weights, matrix, outward, _vector(*_list(upper)), None)
+    fits = inward in ("2", "inf") and len(stated.scale) in (0, inputs) and all(s > 0 for s in stated.scale)
+    fits = fits and {outputs}.issuperset(map(len, matrix)) and all(0 <= number <= 2**300 for number in stated.upper)
+    fits = fits and len(stated.upper) == (len(matrix) if outward == "each" else 1)
+    sizes = [abs(c) for v in (*matrix, stated.scale) for c in v if c]
+    fits = fits and all(Fraction(2) ** -300 <= c <= 2**300 for c in sizes)
+    require(fits, "specification", "its norm, scale, rows or numbers are out of range, or do not fit the network")
+    return stated._replace(region=None if region is None else _region(region, inputs))
+
+
+def _region(content: Any, inputs: int) -> Case:
+    """A box, a ball within a clip range, or what lies in both."""
+    names = ("lower", "upper", "input", "epsilon", "norm", "clip")
+    lower, upper, given, radius, norm, clip = _only(content, *names)
+    sides: list[tuple[Vector, Vector]] = []
+    ball = None
+    if given is None or lower is not None or upper is not None:
+        sides.append((_vector(*_list(lower)), _vector(*_list(upper))))
+    if given is not None or radius is not None or norm is not None or clip is not None:
+        *side, ball = _around(_vector(*_list(given)), _vector(radius)[0], norm, clip)
+        sides.append((side[0], side[1]))
+    fits = all(len(side) == inputs for pair in sides for side in pair)
+    require(fits, "specification", f"its region does not have {inputs} inputs")
+    least = tuple(max(each) for each in zip(*(low for low, _ in sides), strict=True))
+    most = tuple(min(each) for each in zip(*(high for _, high in sides), strict=True))
+    ordered = all(a <= b for a, b in zip(least, most, strict=True))
+    require(ordered, "specification", "a lower bound of an input is above the upper bound")
+    return Case(least, most, (), ball)
 
 
 def read_vnnlib(text: bytes) -> tuple[Case, ...]:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from provenn.verifier.interval import Interval
 from provenn.verifier.ops.form import Form, combined, common
+from provenn.verifier.ops.increments import Increments, Scope, jointly
 from provenn.verifier.ops.pull import Pull, pull
 from provenn.verifier.ops.window import Window, Windowed
 
@@ -117,6 +118,10 @@ class Op(ABC):
         assert form.radius is not None
         return Form(*(part.reshape(*part.shape[:2], *shape) for part in (form.middle, form.radius)))
 
+    def increments(self, inputs: Sequence[Increments], scope: Scope) -> Increments | None:
+        """How the difference of two executions passes (see increments.py); None: there is no rule."""
+        return None
+
     def improvable(self, *inputs: Interval) -> tuple[Tensor | None, ...]:
         """For every input where a tighter bound could tighten the linear bounds: [batch, *input] of bool, or None."""
         return tuple(x.lower < x.upper for x in inputs)
@@ -157,6 +162,14 @@ class Affine(Op):
             middle[:-1] -= self.offset([tuple(form.middle.shape[2:]) for form in forms], middle)
         radii = [form.radius.flatten(0, 1) for form in forms if form.radius is not None]
         return Form(middle, self.magnitude(*radii).reshape(middle.shape) if radii else None)
+
+    def increments(self, inputs: Sequence[Increments], scope: Scope) -> Increments:
+        """Linearly, without the offset: (f(s x) - f(0)) / s,  s large, so that a large offset leaves x its digits."""
+        if not self.has_offset:
+            return jointly(self.apply, inputs)
+        shapes = [tuple(next(iter(x.blocks.values())).shape[1:]) for x in inputs]
+        offset, s = self.offset(shapes, next(iter(inputs[0].blocks.values()))), 2.0**40
+        return jointly(lambda *parts: (self.apply(*(s * x for x in parts)) - offset) / s, inputs)
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """The affine map itself."""
@@ -251,6 +264,10 @@ class Elementwise(Op):
     @abstractmethod
     def forward(self, *inputs: Tensor) -> Tensor:
         """The function, coordinate by coordinate."""
+
+    def increments(self, inputs: Sequence[Increments], scope: Scope) -> Increments:
+        """One unit a coordinate."""
+        return scope.units(inputs[0], *scope.slopes())
 
     def relaxer(self, lower: Tensor, upper: Tensor) -> Callable[[Tensor | None], Relaxation]:
         """`relax` over fixed boxes, to be called with many parameters."""

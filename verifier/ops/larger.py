@@ -10,6 +10,7 @@ from torch import Tensor
 
 from provenn.verifier.interval import Interval
 from provenn.verifier.ops.base import Linearization, Op, Shape
+from provenn.verifier.ops.increments import Increments, Scope
 from provenn.verifier.ops.monotone import aligned
 
 
@@ -35,6 +36,10 @@ class Either(Op):
         both = z.intersect(self._enclosed(x, y))
         # On boxes of no width the two can differ by roundings and miss each other; then both belong to the box.
         return Interval(torch.minimum(both.lower, both.upper), torch.maximum(both.lower, both.upper))
+
+    def increments(self, inputs: Sequence[Increments], scope: Scope) -> Increments:
+        """Those of z."""
+        return inputs[0]
 
     def improvable(self, *inputs: Interval) -> tuple[Tensor | None, ...]:
         """Nowhere: the linear form is exact."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from provenn.verifier.interval import Interval
 from provenn.verifier.ops.base import Linearization, Op, Shape
+from provenn.verifier.ops.increments import Increments, Scope
 from provenn.verifier.ops.maximum import Largest
 from provenn.verifier.ops.pool import Axis, axes_of
 from provenn.verifier.ops.pull import weighed
@@ -50,6 +51,23 @@ class MaxPool(Op):
         """The weights of each window's cells in the lower line: all on one."""
         cells = self._cells(inputs[0].lower)
         return None if cells.shape[1] == 1 else Largest.of(*_bounds(inputs[0], cells)).start(cells.shape[1])
+
+    def increments(self, inputs: Sequence[Increments], scope: Scope) -> Increments:
+        """A running maximum over every window's cells: m <- m + relu(x_j - m), stage j for windows with a j-th cell."""
+        like = next(iter(inputs[0].blocks.values()))
+        cells = self._cells(like)
+        padding = like.shape[2:].numel()
+        places = cells.sort(-1).values  # the cells of the padding, whose place is the largest number, come last
+        flat = inputs[0].through(lambda x: x.flatten(2))
+        best = flat.at(places[:, 0])
+        for stage in range(1, cells.shape[1]):
+            windows = (places[:, stage] < padding).nonzero()[:, 0]
+            place = places[windows, stage]
+            gain = scope.rectified(flat.at(place) - best.at(windows))
+            place = torch.full((len(cells),), len(windows)).index_copy(0, windows, torch.arange(len(windows)))
+            best = best + gain.through(_with_zero).at(place)
+        size = self.forward(like[:1]).shape[1:]
+        return best.through(lambda x: x.reshape(len(x), *size))
 
     def improvable(self, *inputs: Interval) -> tuple[Tensor | None, ...]:
         """The cells that can win a window that no cell wins for certain."""
@@ -108,6 +126,11 @@ class MaxPool(Op):
             both = place[:, None, :, None] * axis.size + along[None, :, None, :]
             place = both.reshape(both.shape[0] * both.shape[1], -1)
         return torch.where(place < 0, size.numel(), place)
+
+
+def _with_zero(x: Tensor) -> Tensor:
+    """One more cell, 0, at the end of the last axis."""
+    return torch.nn.functional.pad(x, (0, 1))
 
 
 def _bounds(box: Interval, cells: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from provenn.verifier.errors import InvalidModel
 from provenn.verifier.interval import Interval
 from provenn.verifier.ops.base import Linearization, Op, Shape
+from provenn.verifier.ops.increments import Increments, Scope, jointly, larger
 from provenn.verifier.ops.lines import chord
 from provenn.verifier.ops.monotone import aligned, require_axes, summed_to
 from provenn.verifier.ops.pull import weighed
@@ -116,6 +117,17 @@ class Extreme(Op):
         lower, upper = self._mirrored(inputs)
         rivals = Largest.of(lower, upper).rivals(lower, upper).to(lower.dtype)
         return tuple(part > 0 for part in self._returned(rivals, [tuple(x.lower.shape[1:]) for x in inputs]))
+
+    def increments(self, inputs: Sequence[Increments], scope: Scope) -> Increments:
+        """A running maximum, or minimum, over the cells of the sets: a layer of units for each cell after the first."""
+        sets = jointly(self._sets, inputs)
+        cells = next(iter(sets.blocks.values())).shape[-1]
+        best = sets.through(lambda x: x[..., 0])
+        for cell in torch.arange(1, cells):
+            pair = larger(sets.at(cell), best, scope)
+            best = pair[1] if self.smallest else pair[0]
+        shape = self.forward(*(next(iter(x.blocks.values()))[:1] for x in inputs)).shape[1:]
+        return best.through(lambda x: x.reshape(len(x), *shape))
 
     def linearize(self, inputs: Sequence[Interval], parameters: Tensor | None = None) -> Linearization:
         """The lines of `Largest`;  min x = -max(-x)  mirrors and swaps them."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from provenn.verifier.interval import Interval
 from provenn.verifier.ops.base import Linearization, Op
+from provenn.verifier.ops.increments import Increments, Scope, jointly, larger
 from provenn.verifier.ops.lines import chord
 from provenn.verifier.ops.monotone import require_axes
 from provenn.verifier.ops.pull import weighed
@@ -84,6 +85,22 @@ class Sort(Op):
         is_open = (Ranked.above(lower, upper).open | Ranked.below(lower, upper).open).any(-1, keepdim=True)
         return ((is_open & (lower < upper)).movedim(-1, self.axis + 1),)
 
+    def increments(self, inputs: Sequence[Increments], scope: Scope) -> Increments:
+        """Batcher's network of comparators, every layer of it one layer of units.
+
+        Tighter than one multiplier a group (Pauli et al. 2024), which is what equal multipliers amount to.
+        """
+        lanes = inputs[0].through(self._last)
+        count = next(iter(lanes.blocks.values())).shape[-1]
+        for layer in comparators(count):
+            first, second = (torch.tensor(ends) for ends in zip(*layer, strict=True))
+            high, low = larger(lanes.at(first), lanes.at(second), scope)
+            high, low = (high, low) if self.descending else (low, high)
+            kept = torch.tensor([i for i in range(count) if i not in {*sum(layer, ())}], dtype=torch.int64)
+            order = torch.cat([first, second, kept]).argsort()
+            lanes = jointly(lambda *x: torch.cat(x, -1), (high, low, lanes.at(kept))).at(order)
+        return lanes.through(lambda x: x.movedim(-1, self.axis + 1))
+
     def linearize(self, inputs: Sequence[Interval], parameters: Tensor | None = None) -> Linearization:
         """For every rank one line below and one above (see `Ranked`)."""
         lower, upper = self._last(inputs[0].lower), self._last(inputs[0].upper)
@@ -105,3 +122,18 @@ class Sort(Op):
 
     def _last(self, x: Tensor) -> Tensor:
         return x.movedim(self.axis + 1, -1)
+
+
+def comparators(size: int) -> list[list[tuple[int, int]]]:
+    """Layers of pairs (i, j), i < j, whose exchanges sort `size` values.   Source: Batcher 1968, odd-even merging."""
+    layers = []
+    p = 1
+    while p < size:
+        k = p
+        while k >= 1:
+            starts = range(k % p, size - k, 2 * k)
+            pairs = [(i + j, i + j + k) for j in starts for i in range(min(k, size - j - k))]
+            layers.append([(i, j) for i, j in pairs if i // (2 * p) == j // (2 * p)])
+            k //= 2
+        p *= 2
+    return layers

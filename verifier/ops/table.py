@@ -12,6 +12,7 @@ from provenn.verifier.ops.einsum import Einsum
 from provenn.verifier.ops.exponential import Cosh, Elu, Exp, Log, Sinh, Softplus
 from provenn.verifier.ops.gate import Gate
 from provenn.verifier.ops.gated import Gelu, GeluTanh, HardSwish, Mish, Silu
+from provenn.verifier.ops.implicit import Implicit
 from provenn.verifier.ops.leaky_relu import LeakyRelu
 from provenn.verifier.ops.linear import LeftLinear, Linear
 from provenn.verifier.ops.log_sum_exp import LogSumExp
@@ -106,7 +107,10 @@ PRODUCTS: tuple[type[Op], ...] = (Multiply, MatMul, LogSumExp, Softmax, LogSoftm
 """Curved functions of several values."""
 
 OPS = AFFINE + PIECEWISE_LINEAR + SMOOTH + PRODUCTS
-"""All of them."""
+"""All that have an interval rule and linear bounds, and are read from ONNX."""
+
+LIPSCHITZ_ONLY: tuple[type[Op], ...] = (Implicit,)
+"""Ops of other formats, with neither: nothing that goes through all of `OPS` applies to them."""
 
 KINDS: dict[str, tuple[type[Op], ...]] = {
     "affine": AFFINE,

@@ -152,11 +152,11 @@ def test_a_linear_map_over_a_ball_is_bounded_by_the_dual_norm() -> None:
 FUNCTIONS: dict[str, tuple[Function, object]] = {
     "relu": (RELU, lambda v: max(v, Fraction(0))),
     "leaky": (
-        piecewise_linear((0.0,), lambda z: np.where(z > 0, z, 0.1 * z)),
+        piecewise_linear((0.0,), (0.1, 1.0), lambda z: np.where(z > 0, z, 0.1 * z)),
         lambda v: v if v > 0 else v * Fraction(0.1),
     ),
     "clip": (
-        piecewise_linear((-0.3, 0.7), lambda z: np.clip(z, -0.3, 0.7)),
+        piecewise_linear((-0.3, 0.7), (0.0, 1.0, 0.0), lambda z: np.clip(z, -0.3, 0.7)),
         lambda v: min(max(v, Fraction(-0.3)), Fraction(0.7)),
     ),
     "tanh": (TANH, tanh),

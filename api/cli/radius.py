@@ -1,0 +1,137 @@
+"""`provenn radius`, from the options to the exit code: read, bound, keep, draw, say."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+from typer import BadParameter
+
+from provenn.api.certification import load_model
+from provenn.api.cli import artifacts, outcome
+from provenn.api.cli.answers import COLOURS
+from provenn.api.cli.certifying import CODES
+from provenn.api.cli.files import read_file, read_inputs, read_labels
+from provenn.api.cli.outcome import CannotWrite, ExitCode
+from provenn.api.cli.progress import progress_bar
+from provenn.api.cli.questions import require_class
+from provenn.api.cli.statements import DISTANCE, at_least
+from provenn.api.lipschitz import Options
+from provenn.api.radius import Batch, Radii, radii
+
+
+@dataclass(frozen=True)
+class Request:
+    """The options as given.   Raises: BadParameter if a curve is asked for that cannot be drawn."""
+
+    model: Path
+    inputs: Path
+    labels: str
+    norm: str
+    out: Path | None
+    plot: Path | None
+
+    def __post_init__(self) -> None:
+        if self.plot is not None:
+            _require_matplotlib()
+
+    def batch(self, shape: tuple[int, ...], classes: int) -> Batch:
+        """What is asked.   Raises: InvalidFile; BadParameter naming the option."""
+        inputs = read_inputs(self.inputs, shape)
+        try:
+            labels = read_labels(self.labels, len(inputs))
+        except ValueError as reason:
+            raise BadParameter(str(reason), param_hint="--label") from None
+        for label in labels:
+            require_class(label, classes, "--label")
+        return Batch(inputs, labels, self.norm)
+
+
+def run(request: Request, options: Options, as_json: bool) -> int:
+    """Prints the radii and returns the exit code; INTERNAL if something could not be written."""
+    trouble = artifacts.prepared(request.out)
+    with progress_bar() as bar:
+        model = load_model(read_file(request.model))
+        found = radii(model, request.batch(model.graph.input_shape, math.prod(model.graph.output_shape)), options, bar)
+    kept: dict[str, str | None] = {"certificate": None, "curve_file": None, "plot": None}
+    try:
+        if request.out is not None and trouble is None:
+            kept |= _kept(request.out, found)
+        if request.plot is not None:
+            kept["plot"] = artifacts.write(request.plot, _drawn(found))
+    except CannotWrite as error:
+        trouble = error
+    said = {**found.as_json(), **kept} | ({"error": outcome.described(trouble)} if trouble else {})
+    outcome.show(said, _as_view(found, kept), as_json)
+    if trouble is not None:
+        outcome.complain(trouble, as_json=False)
+        return ExitCode.INTERNAL
+    return CODES[found.constants.verdict]
+
+
+def _kept(folder: Path, found: Radii) -> dict[str, str | None]:
+    """Writes the certificate and the curve.   Raises: CannotWrite."""
+    text = json.dumps(found.as_json(), indent=1, allow_nan=False).encode() + b"\n"
+    proof = found.constants.certificate
+    return {
+        "certificate": None if proof is None else artifacts.keep_certificate(folder, proof),
+        "curve_file": artifacts.write(folder / "curve.json", text),
+    }
+
+
+def _as_view(found: Radii, kept: dict[str, Any]) -> RenderableType:
+    table, constants, count = Table.grid(padding=(0, 3)), found.constants, len(found.radii)
+    table.add_row("verdict", Text(constants.verdict, style=f"bold {COLOURS[constants.verdict]}"))
+    table.add_row("inputs", f"{count}, of which {sum(r > 0 for r in found.radii)} have a radius above 0")
+    table.add_row("radius", f"{DISTANCE[constants.norm]}: {_summary(found.radii)}")
+    table.add_row("method", constants.method)
+    table.add_row("seconds", f"{found.seconds:.3f}")
+    if reason := found.as_json()["reason"]:
+        table.add_row("reason", Text(reason))
+    for name, path in kept.items():
+        if path is not None:
+            table.add_row(name.replace("_", " "), Text(path))
+    return table
+
+
+def _summary(values: list[float]) -> str:
+    if len(values) == 1:
+        return at_least(values[0])
+    return f"median {at_least(statistics.median_low(values))}, largest {at_least(max(values))}"
+
+
+def _require_matplotlib() -> None:
+    from importlib.util import find_spec
+
+    if find_spec("matplotlib") is None:
+        reason = "drawing needs matplotlib, which is not installed: pip install 'provenn[demo]', or use --out"
+        raise BadParameter(reason, param_hint="--plot")
+
+
+def _drawn(found: Radii) -> bytes:
+    """The curve as PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4))
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    curve = found.curve()
+    last = curve[-1]["radius"] * 1.05 or 1.0
+    radius = [point["radius"] for point in curve] + [curve[-1]["radius"], last]
+    accuracy = [100 * point["accuracy"] for point in curve] + [0.0, 0.0]
+    axes.step(radius, accuracy, where="pre")
+    axes.set(xlabel=f"{DISTANCE[found.constants.norm]} radius", ylabel="certified accuracy, %", ylim=(0, 102))
+    axes.grid(alpha=0.3)
+    figure.tight_layout()
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=150)
+    return buffer.getvalue()

@@ -1,0 +1,78 @@
+"""Lipschitz statements in words, from the file that a certificate is about. Nothing here loads torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
+from fractions import Fraction
+from typing import Any
+
+DISTANCE = {"2": "l2", "inf": "l-infinity", "1": "l1"}
+DIGITS, SHOWN = 8, 6
+
+
+def lipschitz(what: Mapping[str, Any], name: str) -> str:
+    """What a statement says, in a sentence; `what`: its JSON, numbers as text; name: its file's."""
+    source, norm = what["input"], what["output_norm"]
+    inputs = ("weighted " if source.get("scale") else "") + DISTANCE[source["norm"]]
+    rows = [[_number(c) for c in row] for row in what["outputs"]]
+    uppers = _listed([at_most(float(_number(u))) for u in what["upper"]])
+    of = f"the {inputs} distance of the inputs, for all inputs{_within(what.get('region'), name)}"
+    if norm == "each":
+        return f"{named(rows)} change by at most {uppers} times {of}"
+    if len(rows) == 1:
+        return f"{named(rows)} changes by at most {uppers} times {of}"
+    return f"the {DISTANCE[norm]} distance of {named(rows)} is at most {uppers} times {of}"
+
+
+def named(rows: Sequence[Sequence[float | Fraction]]) -> str:
+    """The rows of C in words: "output 3", "outputs 0 to 9", "outputs 3 - 0, 3 - 1", or how many there are."""
+    names = [_row(row) for row in rows]
+    if None in names:
+        return f"{len(rows)} combinations of outputs" if len(rows) > 1 else "a combination of outputs"
+    texts = [text for text in names if text is not None]
+    if len(texts) > 2 and texts == [str(int(texts[0]) + k) if texts[0].isdigit() else "" for k in range(len(texts))]:
+        return f"outputs {texts[0]} to {texts[-1]}"
+    return f"output{'s' if len(texts) > 1 else ''} {_listed(texts)}"
+
+
+def at_most(value: float) -> str:
+    """A few digits, rounded up."""
+    return _rounded(value, ROUND_CEILING)
+
+
+def at_least(value: float) -> str:
+    """A few digits, rounded down."""
+    return _rounded(value, ROUND_FLOOR)
+
+
+def _rounded(value: float, rounding: str) -> str:
+    return f"{Context(prec=DIGITS, rounding=rounding).create_decimal(Decimal(value)):g}"
+
+
+def _row(row: Sequence[float | Fraction]) -> str | None:
+    places = {float(c): i for i, c in enumerate(row) if c}
+    count = sum(1 for c in row if c)
+    if count == 1 and 1.0 in places:
+        return str(places[1.0])
+    return f"{places[1.0]} - {places[-1.0]}" if count == 2 and {1.0, -1.0} == places.keys() else None
+
+
+def _number(text: object) -> Fraction:
+    """Of a decimal, a quotient, or a hexadecimal float."""
+    said = str(text)
+    return Fraction(float.fromhex(said)) if "0x" in said else Fraction(said)
+
+
+def _within(region: Mapping[str, Any] | None, name: str) -> str:
+    if region is None:
+        return ""
+    if "input" not in region:
+        return f" in the box in its {name}"
+    clip = f" with values in [{', '.join(map(str, region['clip']))}]" if region.get("clip") else ""
+    return f" within {DISTANCE[region['norm']]} distance {region['epsilon']} of the one in its {name}{clip}"
+
+
+def _listed(texts: Sequence[str]) -> str:
+    more = f", ... ({len(texts)} in all)" if len(texts) > SHOWN else ""
+    return ", ".join(texts[:SHOWN]) + more

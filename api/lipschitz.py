@@ -1,0 +1,434 @@
+"""The path every Lipschitz request takes, in process or in a worker: a question in, a proved number out.
+
+A solver's number is only where the proof begins. What is said is what the trusted kernel has proved, twice: once to
+find the least number that it accepts, once more from the finished certificate (`checked`). Without that there is none.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from math import fsum, prod, sqrt
+
+import torch
+
+from provenn.api.certification import load_model
+from provenn.api.lipschitz_channels import proofs, wanted
+from provenn.api.lipschitz_question import Question
+from provenn.api.proofs import OutOfTime
+from provenn.solvers.base import Budget, Progress, Verdict, silent
+from provenn.solvers.lipsdp import conic, methods
+from provenn.solvers.lipsdp.layout import METHOD
+from provenn.solvers.lipsdp.searched import Measure, searched
+from provenn.solvers.lipsdp.start import eclipse_fast, greedy
+from provenn.solvers.lipsdp.task import Point, Task
+from provenn.verifier.bounds.interval import propagate
+from provenn.verifier.bounds.quadratic import Program, read
+from provenn.verifier.certificate.lipschitz import Proved, Prover, Statement
+from provenn.verifier.check import CertificateRejected, Network, check
+from provenn.verifier.errors import BackendError, InvalidModel, Unbounded
+from provenn.verifier.graph import Graph
+from provenn.verifier.interval import Interval
+from provenn.verifier.ops.implicit import Implicit
+from provenn.verifier.region import Region
+
+CLOSED = ("norm-product", "eclipse-fast")
+"""Methods that take milliseconds and end."""
+
+PROOFS = 4.0
+"""Time that is kept for proving and checking every group, in units of the first proof's."""
+
+GRACE, GRACE_SHARE = 5.0, 0.5
+"""Seconds, and share of all seconds, that a proof under way may take beyond the time: its number is not lost."""
+
+SEARCH, SEARCH_SHARE = 1.0, 0.1
+"""Seconds for the bound from below, and the largest share of all seconds that it takes."""
+
+POSED = "no multipliers were found that prove that the implicit layer has one fixed point for every input"
+LARGE = "no valid multipliers were found: the network's gains may be beyond what float64 holds"
+
+
+class Contradiction(RuntimeError):
+    """A proved bound lies below what a pair of inputs shows: our mistake, and a grave one."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to bound: method and, for lipsdp-conic, solver name; wall-clock seconds for everything; seed of the search.
+
+    Raises: BackendError for an unknown method or solver, or one that is not available.
+    """
+
+    method: str = "auto"
+    solver: str | None = None
+    seconds: float = 60.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.method not in methods.METHODS:
+            raise BackendError(self.method, f"no such method; there are {', '.join(methods.METHODS)}")
+        if self.solver is not None and self.method != "lipsdp-conic":
+            raise BackendError(self.method, "it takes no solver: that is for lipsdp-conic")
+        if self.method == "lipsdp-conic" and (status := conic.availability(self.conic)) != "available":
+            raise BackendError(f"lipsdp-conic, {self.conic}", status)
+
+    @property
+    def conic(self) -> str:
+        """The solver of lipsdp-conic."""
+        return self.solver or "clarabel"
+
+
+@dataclass(frozen=True, eq=False)
+class Readings:
+    """One file as the search and the kernel read it; network None, and why, where there can be no proof."""
+
+    graph: Graph
+    network: Network | None
+    unreadable: str | None = None
+
+    @property
+    def implicit(self) -> bool:
+        """Whether there are implicit layers."""
+        return any(isinstance(node.op, Implicit) for node in self.graph.nodes)
+
+
+@dataclass(frozen=True, eq=False)
+class LipschitzResult:
+    """What is known of one question.
+
+    upper: proved, rounded up, None unless verified; lower: from a pair of inputs, in float64; for the output norm
+    "each" both are lists, one number a row. gap: by how much of `upper` the best number of this kind of method may lie
+    below it, as the solver has it; None if unknown. assurance: `checked` (re-proved by the kernel) or None;
+    certificate: the bundle's files; well_posed: whether it is proved that implicit layers have one fixed point
+    everywhere, None without such layers; verdict: verified, unknown or timeout, with the reason.
+    """
+
+    verdict: str
+    method: str
+    norm: str
+    output_norm: str
+    rows: str
+    seconds: float
+    upper: float | list[float] | None = None
+    lower: float | list[float] | None = None
+    gap: float | None = None
+    assurance: str | None = None
+    certificate: dict[str, bytes] | None = None
+    well_posed: bool | None = None
+    reason: str | None = None
+    stats: dict[str, float] = field(default_factory=dict)
+
+
+def load(data: bytes) -> Readings:
+    """Reads a file, ONNX or with implicit layers; one whose layers have no solution is read, and never proved.
+
+    Raises: InvalidModel, UnsupportedOp, ResourceLimit.
+    """
+    from provenn.models.reading import read as read_graph
+
+    try:
+        model = load_model(data, slopes=True)
+    except InvalidModel as error:
+        found = Readings(read_graph(data), None, str(error))
+        if found.implicit:
+            return found
+        raise
+    return Readings(model.graph, model.network, model.unreadable if model.network is None else None)
+
+
+def bound(model: Readings, question: Question, options: Options, progress: Progress = silent) -> LipschitzResult:
+    """The least number that the method finds in the time and the kernel proves. Ctrl-C ends the search, not the proof.
+
+    Raises: InvalidSpecification for a question that does not fit; UnsupportedOp naming the node without finite slopes;
+    BackendError where the method does not take the network; ResourceLimit; Contradiction.
+    """
+    sizes = prod(model.graph.input_shape), prod(model.graph.output_shape)
+    return bound_statement(model, question, question.statement(*sizes), options, progress)
+
+
+def bound_statement(
+    model: Readings, question: Question, statement: Statement, options: Options, progress: Progress = silent
+) -> LipschitzResult:
+    """As `bound`, for the rows of a statement."""
+    run = _Run(model, question, statement, options, progress)
+    try:
+        return run.answer()
+    except CertificateRejected as refusal:
+        return run.nothing(Verdict.UNKNOWN, f"not proved: {refusal.reason}")
+    except OutOfTime as end:
+        return run.nothing(Verdict.TIMEOUT, str(end))
+
+
+@dataclass(eq=False)
+class _Group:
+    """Rows that are bounded together: their task, the best point so far, and what found it."""
+
+    rows: list[int]
+    task: Task
+    point: Point | None = None
+    first: Point | None = None
+    method: str = ""
+
+    @property
+    def value(self) -> float:
+        """The constant that the point is about."""
+        return 0.0 if self.point is None else sqrt(max(self.task.bound(self.point.metric), 0.0))
+
+    @property
+    def least(self) -> float:
+        """What no point of this kind is below, as far as is known."""
+        return 0.0 if self.point is None else sqrt(max(self.point.lower, 0.0))
+
+    def found(self, point: Point, method: str) -> None:
+        """Takes a point if it is better, and what it says of the optimum."""
+        if self.point is None or self.task.bound(point.metric) < self.task.bound(self.point.metric):
+            lower = max(point.lower, 0.0 if self.point is None else self.point.lower)
+            self.point, self.method = Point(point.metric, point.multipliers, lower), method
+        elif point.lower > self.point.lower:
+            self.point = Point(self.point.metric, self.point.multipliers, point.lower)
+
+
+class _Run:
+    """One question, from the first closed form to the checked certificate."""
+
+    def __init__(
+        self, model: Readings, question: Question, statement: Statement, options: Options, progress: Progress
+    ) -> None:
+        self.model, self.question, self.statement, self.options = model, question, statement, options
+        self.progress, self.budget = progress, Budget(options.seconds)
+        self.groups: list[_Group] = []
+        self.stats: dict[str, float] = {}
+        self.interrupted = False
+        self.methods: list[str] = []
+
+    def answer(self) -> LipschitzResult:
+        """Raises: CertificateRejected, OutOfTime, where there is nothing to say."""
+        network = self.model.network
+        if network is None:
+            self._require_slopes()
+            return self.nothing(Verdict.UNKNOWN, f"no proof is possible: {self.model.unreadable}", self.model.implicit)
+        prover = Prover(network, self.statement, self._tick)
+        if wanted(prover, self.options.method):
+            found = self._channels(prover)
+            return self._sealed(prover, network, found) if found else self.nothing(Verdict.UNKNOWN, LARGE)
+        if not self._begin(self._program(prover.boxes(self.model.graph))):
+            reason = POSED if self.model.implicit else LARGE
+            return self.nothing(Verdict.UNKNOWN, reason, self.model.implicit)
+        start = time.monotonic()
+        self._proved(prover, self.groups[0])
+        reserve = (time.monotonic() - start) * PROOFS * len(self.groups) + self._search_seconds
+        try:
+            self._improve(reserve)
+        except KeyboardInterrupt:
+            self.interrupted = True
+        proved: list[Proved] = []
+        with self._timed("proof_seconds"):
+            for number, group in enumerate(self.groups):
+                self.progress(number, len(self.groups), "proof")
+                proved.append(self._proved(prover, group))
+        return self._sealed(prover, network, proved)
+
+    def _sealed(self, prover: Prover, network: Network, proved: Sequence[Proved]) -> LipschitzResult:
+        """The certificate, checked again, and the bound from below."""
+        files = prover.bundle(proved, {"provenn": version("provenn"), "torch": torch.__version__})
+        with self._timed("check_seconds"):
+            uppers = check(files, network, tick=self._tick).uppers
+        return self._verified(uppers, files, prover.well_posed)
+
+    def _channels(self, prover: Prover) -> list[Proved] | None:
+        """Frequency by frequency."""
+        self.stats |= {"coordinates": prover.units.increments.end, "groups": len(self.statement.groups)}
+        self.methods = [METHOD]
+        with self._timed("solve_seconds"):
+            return proofs(self.model.graph, prover, self.budget.left - self._search_seconds, self.progress)
+
+    def nothing(self, verdict: Verdict, reason: str, ill_posed: bool = False) -> LipschitzResult:
+        """The result without a number; ill_posed: because implicit layers may not have one fixed point."""
+        about, posed = self._about(str(verdict)), False if ill_posed else None
+        return LipschitzResult(**about, well_posed=posed, reason=reason, stats=self.stats)  # type: ignore[arg-type]
+
+    def _about(self, verdict: str) -> dict[str, str | float]:
+        groups = sorted(self.groups, key=lambda group: -group.value)[: 1 if self.statement.output == "inf" else None]
+        named = dict.fromkeys([*self.methods, *(group.method for group in groups if group.method)])
+        method = ", ".join(named) or self.options.method
+        seconds = self.options.seconds - self.budget.left
+        asked = self.question
+        about = {"norm": asked.norm, "output_norm": asked.outward, "rows": asked.rows}
+        return {"verdict": verdict, "method": method, "seconds": seconds, **about}
+
+    def _verified(self, uppers: Sequence[float], files: dict[str, bytes], posed: bool) -> LipschitzResult:
+        each = self.statement.output == "each"
+        lowers = self._lowers()
+        for upper, lower in zip(uppers, lowers, strict=True):
+            if lower > upper:
+                raise Contradiction(f"the proved bound {upper!r} is below {lower!r}, which a pair of inputs shows")
+        reason = "interrupted: more time may find a smaller bound" if self.interrupted else None
+        return LipschitzResult(
+            **self._about(str(Verdict.VERIFIED)),  # type: ignore[arg-type]
+            upper=list(uppers) if each else uppers[0],
+            lower=lowers if each else lowers[0],
+            gap=self._gap(uppers),
+            assurance="checked",
+            certificate=files,
+            well_posed=True if posed else None,
+            reason=reason,
+            stats=self.stats,
+        )
+
+    def _gap(self, uppers: Sequence[float]) -> float | None:
+        if not self.groups:
+            return None
+        least = [group.least for group in self.groups]
+        match self.statement.output:
+            case "inf":
+                pairs = [(max(least), uppers[0])]
+            case "1":
+                pairs = [(fsum(least) if all(least) else 0.0, uppers[0])]
+            case _:
+                pairs = list(zip(least, uppers, strict=True))
+        if not all(low > 0 for low, _ in pairs):
+            return None
+        return max(max(0.0, 1 - low / upper) for low, upper in pairs)
+
+    def _program(self, boxes: dict[int, Interval]) -> Program:
+        graph, scale = self.model.graph, self.statement.scale
+        outputs = torch.eye(prod(graph.output_shape), dtype=torch.float64)
+        weights = None if scale is None else torch.tensor(scale, dtype=torch.float64)
+        return read(graph, outputs, weights, boxes)
+
+    def _require_slopes(self) -> None:
+        """Raises: UnsupportedOp where increments have no rule, whether or not the kernel reads the file."""
+        boxes: dict[int, Interval] = {}
+        region = self._region()
+        try:
+            if region is not None:
+                boxes = dict(enumerate(propagate(self.model.graph, region.box)))
+        except Unbounded:
+            return
+        self._program(boxes)
+
+    def _region(self) -> Region | None:
+        around = self.question.region
+        if around is None:
+            return None
+        return Region.of([around.inputs()], self.model.graph.input_shape, "cpu", torch.float64)
+
+    def _begin(self, program: Program) -> bool:
+        """Makes the groups, each with a closed form; False if one has none."""
+        shared = self.options.method == "lipsdp-layer"
+        self.stats |= {"coordinates": program.size, "units": sum(program.sizes[1:]), "groups": 0}
+        with self._timed("solve_seconds"):
+            for rows in self.statement.groups:
+                chosen = torch.tensor([self.statement.rows[i] for i in rows], dtype=torch.float64)
+                output = {k: chosen @ matrix for k, matrix in program.output.items()}
+                group = _Group(rows, Task(program.with_output(output), self.statement.norm, shared))
+                self.groups.append(group)
+                self._tick()
+                self.progress(len(self.groups) - 1, len(self.statement.groups), "closed forms")
+                if not self._first(group):
+                    return False
+        self.stats["groups"] = len(self.groups)
+        return True
+
+    def _first(self, group: _Group) -> bool:
+        if self.options.method in CLOSED:
+            methods.solve(group.task, self.options.method, self.budget, lambda p: group.found(p, self.options.method))
+        else:
+            for point, name in ((eclipse_fast(group.task), "eclipse-fast"), (greedy(group.task), "greedy")):
+                if point is not None:
+                    group.found(point, name)
+        group.first = group.point
+        return group.point is not None
+
+    def _improve(self, reserve: float) -> None:
+        """Group after group, the largest first and longest; of a maximum only those that may decide it.
+
+        Where a share of the time was too short for any step, fewer groups share what is left.
+        """
+        if self.options.method in CLOSED:
+            return
+        rest = sorted(self.groups, key=lambda group: -group.value)
+        largest = 0.0
+        with self._timed("solve_seconds"):
+            while rest and (left := self.budget.left - reserve) > 0:
+                group, *rest = rest
+                if self.statement.output == "inf" and group.value <= largest:
+                    break
+                share = group.value / (fsum(other.value for other in rest) + group.value or 1.0)
+                before = group.value
+                self._solve(group, left * share)
+                largest = max(largest, group.value)
+                if rest and group.value == before and not group.least:
+                    rest = [group, *rest[: len(rest) // 2]]
+
+    def _solve(self, group: _Group, seconds: float) -> None:
+        method, calls = self.options.method, 0
+        name = method if method == "lipsdp-layer" else "lipsdp-neuron"
+
+        def watch(point: Point) -> None:
+            nonlocal calls
+            calls += 1
+            group.found(point, name if calls > 1 else group.method)
+            self.progress(self.groups.index(group), len(self.groups), f"{name}: at most about {self._value():.6g}")
+
+        solved = methods.solve(group.task, method, Budget(seconds), watch, self.options.conic)
+        if solved is not None:
+            group.found(solved.point, solved.method)
+            if method == "lipsdp-conic" and group.method == name:
+                group.method = solved.method
+
+    def _value(self) -> float:
+        """What the groups' points are about, together."""
+        values = [group.value for group in self.groups]
+        return fsum(values) if self.statement.output == "1" else max(values)
+
+    def _proved(self, prover: Prover, group: _Group) -> Proved:
+        """From the best point, or else from the closed form.   Raises: CertificateRejected if neither can be proved."""
+        for point in (group.point, group.first):
+            assert point is not None
+            values = (point.metric.numpy(), point.multipliers.numpy())
+            if (found := prover.least(group.rows, group.task.program, values)) is not None:
+                return found
+        raise CertificateRejected("lipschitz", "rounding outweighs what the multipliers found have to spare")
+
+    @property
+    def _search_seconds(self) -> float:
+        return min(SEARCH, SEARCH_SHARE * self.options.seconds)
+
+    def _lowers(self) -> list[float]:
+        """By search: one number, or one a row."""
+        statement, region = self.statement, self._region()
+        rows = torch.tensor(statement.rows, dtype=torch.float64)
+        scale = None if statement.scale is None else torch.tensor(statement.scale, dtype=torch.float64)
+        parts = [row[None] for row in rows] if statement.output == "each" else [rows]
+        kind = "2" if statement.output == "each" else statement.output
+        seconds, found = max(0.0, min(self._search_seconds, self.budget.left)) / len(parts), []
+        with self._timed("search_seconds"):
+            for number, part in enumerate(parts):
+                self.progress(number, len(parts), "a bound from below")
+                measure = Measure(part, statement.norm, kind, scale)
+                found.append(searched(self.model.graph, measure, region, seconds, self.options.seed).value)
+        return found
+
+    def _tick(self) -> None:
+        if self.budget.left <= -min(GRACE, GRACE_SHARE * self.options.seconds):
+            raise OutOfTime
+
+    def _timed(self, name: str) -> _Clock:
+        return _Clock(self.stats, name)
+
+
+@dataclass(frozen=True)
+class _Clock:
+    """Adds the wall-clock seconds of a block to a table."""
+
+    table: dict[str, float]
+    name: str
+
+    def __enter__(self) -> None:
+        self.table[self.name] = self.table.get(self.name, 0.0) - time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self.table[self.name] += time.monotonic()

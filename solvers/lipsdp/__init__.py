@@ -1,0 +1,1 @@
+"""Lipschitz constants by semidefinite programs in the multipliers alone (verifier.bounds.quadratic)."""
