@@ -32,7 +32,7 @@ def provenn(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pyt
 
 
 def test_the_object_and_the_certificate(provenn: Command) -> None:
-    ran = provenn("lipschitz", "plain.onnx", "--rows", "pairs", "--out", "proof", "--timeout", "4", "--json")
+    ran = provenn("lipschitz", "plain.onnx", "--rows", "pairs", "--out", "proof", "--timeout", "8", "--json")
     assert ran.code == 0
     found = ran.json
     assert list(found)[:8] == ["verdict", "upper", "lower", "method", "norm", "output_norm", "rows", "seconds"]
@@ -52,19 +52,19 @@ def test_the_object_and_the_certificate(provenn: Command) -> None:
 
 
 def test_tables(provenn: Command) -> None:
-    one = provenn("lipschitz", "plain.onnx", "--scale", "weights.npy", "--timeout", "4").out
+    one = provenn("lipschitz", "plain.onnx", "--scale", "weights.npy", "--timeout", "8").out
     assert "0.5000000" in one
     assert "made and checked, not kept: give --out DIR" in one
     region = ("--at", "x.npy", "--eps", "1/4", "--region-norm", "2", "--clip", "0", "1")
-    each = provenn("lipschitz", "plain.onnx", "--to", "each", *region, "--timeout", "4").out
+    each = provenn("lipschitz", "plain.onnx", "--to", "each", *region, "--timeout", "8").out
     assert "output 0" in each
     assert "output 1" in each
-    posed = provenn("lipschitz", "posed.safetensors", "--timeout", "4").out
+    posed = provenn("lipschitz", "posed.safetensors", "--timeout", "8").out
     assert "one fixed point for every input" in posed
 
 
 def test_verdicts_without_a_number(provenn: Command) -> None:
-    ran = provenn("lipschitz", "ill.safetensors", "--timeout", "4", "--json")
+    ran = provenn("lipschitz", "ill.safetensors", "--timeout", "8", "--json")
     assert ran.code == 11
     assert (ran.json["verdict"], ran.json["upper"], ran.json["well_posed"]) == ("unknown", None, False)
     late = provenn("lipschitz", "plain.onnx", "--timeout", "1e-9", "--json")
@@ -73,7 +73,7 @@ def test_verdicts_without_a_number(provenn: Command) -> None:
 
 
 def test_a_folder_that_cannot_be_written_loses_no_answer(provenn: Command) -> None:
-    ran = provenn("lipschitz", "plain.onnx", "--out", "x.npy", "--timeout", "4", "--json")
+    ran = provenn("lipschitz", "plain.onnx", "--out", "x.npy", "--timeout", "8", "--json")
     assert ran.code == 1
     assert ran.json["upper"] == pytest.approx(1.0)
     assert ran.json["error"]["type"] == "CannotWrite"

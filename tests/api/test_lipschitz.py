@@ -30,7 +30,7 @@ ROOT2 = math.sqrt(2)
 
 def bounded(data: bytes, question: Question | None = None, **options: Any) -> LipschitzResult:
     """As a user asks."""
-    return bound(load(data), question or Question(), Options(**{"seconds": 4.0, **options}))
+    return bound(load(data), question or Question(), Options(**{"seconds": 8.0, **options}))
 
 
 def certain(data: bytes, result: LipschitzResult) -> list[float]:
@@ -188,7 +188,7 @@ def test_an_interrupt_ends_the_search_and_not_the_proof() -> None:
 
 def test_progress_says_how_far_it_is() -> None:
     seen: list[str] = []
-    bound(load(SMALL), Question(rows="pairs"), Options(seconds=4.0), lambda done, total, phase: seen.append(phase))
+    bound(load(SMALL), Question(rows="pairs"), Options(seconds=8.0), lambda done, total, phase: seen.append(phase))
     assert {"closed forms", "proof", "a bound from below"} <= set(seen)
     assert any("at most about" in phase for phase in seen)
 

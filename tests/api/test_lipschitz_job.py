@@ -23,7 +23,7 @@ def client(server: Server) -> Iterator[Client]:
 
 def test_a_job_and_its_certificate(client: Client) -> None:
     asked = LipschitzRequest.model_validate({"norm": "inf", "rows": "pairs", "scale": [2.0, 2.0]})
-    job = client.lipschitz(client.upload(PLAIN).id, asked, seconds=4.0, method="lipsdp-neuron")
+    job = client.lipschitz(client.upload(PLAIN).id, asked, seconds=30.0, method="lipsdp-neuron")
     result = client.wait(job.id)
     (item,) = result.items
     assert (result.verdict, item.assurance, job.method) == ("verified", "checked", "lipsdp-neuron")
@@ -55,10 +55,10 @@ def test_a_region_and_no_certificate(server: Server) -> None:
 def test_implicit_networks_are_admitted(client: Client) -> None:
     model = client.upload(POSED)
     assert (model.opset, model.producer, model.input_shape) == (0, "provenn-network/1", [2])
-    item = client.wait(client.lipschitz(model.id, seconds=4.0).id).items[0]
+    item = client.wait(client.lipschitz(model.id, seconds=30.0).id).items[0]
     assert item.lipschitz is not None
     assert (item.verdict, item.lipschitz.well_posed) == ("verified", True)
-    ill = client.wait(client.lipschitz(client.upload(ILL_POSED).id, seconds=4.0).id).items[0]
+    ill = client.wait(client.lipschitz(client.upload(ILL_POSED).id, seconds=30.0).id).items[0]
     assert ill.lipschitz is not None
     assert (ill.verdict, ill.lipschitz.upper, ill.lipschitz.well_posed) == ("unknown", None, False)
 

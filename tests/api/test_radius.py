@@ -24,7 +24,7 @@ LABELS = [0, 1, 1]
 
 
 def test_radii_of_relu_are_its_margins_by_the_root_of_two() -> None:
-    found = radii(load_model(PLAIN), Batch(INPUTS, LABELS), Options(seconds=4.0))
+    found = radii(load_model(PLAIN), Batch(INPUTS, LABELS), Options(seconds=8.0))
     assert found.radii == pytest.approx([1 / math.sqrt(2), 3 / math.sqrt(2), 0], rel=1e-6)
     assert found.radii[0] < 1 / math.sqrt(2)
     assert found.constants.certificate is not None
@@ -32,12 +32,12 @@ def test_radii_of_relu_are_its_margins_by_the_root_of_two() -> None:
     assert upper == pytest.approx(math.sqrt(2), rel=1e-6)
     curve = [(point["radius"], point["accuracy"]) for point in found.curve()]
     assert curve == [(0.0, 2 / 3), (found.radii[0], 2 / 3), (found.radii[1], 1 / 3)]
-    inf = radii(load_model(PLAIN), Batch(INPUTS, LABELS, "inf"), Options(seconds=4.0))
+    inf = radii(load_model(PLAIN), Batch(INPUTS, LABELS, "inf"), Options(seconds=8.0))
     assert inf.radii == pytest.approx([0.5, 1.5, 0], rel=1e-6)
 
 
 def test_items_say_what_is_certain_and_why_not() -> None:
-    found = radii(load_model(PLAIN), Batch(INPUTS, LABELS), Options(seconds=4.0))
+    found = radii(load_model(PLAIN), Batch(INPUTS, LABELS), Options(seconds=8.0))
     items = found.certified([Fraction(0), Fraction(7, 10), Fraction(71, 100)])
     verdicts = [item.verdict for item in items]
     assert verdicts == ["verified", "verified", "unknown"] + ["verified"] * 3 + ["unknown"] * 3
@@ -56,7 +56,7 @@ def test_no_radius_is_above_what_an_input_shows() -> None:
     model, generator = load_model(data), np.random.default_rng(0)
     inputs = generator.standard_normal((12, 6)).astype(np.float32)
     labels = model.executor.run(inputs).argmax(1).tolist()
-    found = radii(model, Batch(inputs, labels), Options(seconds=4.0))
+    found = radii(model, Batch(inputs, labels), Options(seconds=8.0))
     assert all(radius > 0 for radius in found.radii)
     for x, label, radius in zip(inputs, labels, found.radii, strict=True):
         away = generator.standard_normal((200, 6))
@@ -74,9 +74,9 @@ def test_a_target_is_the_only_rival() -> None:
     data = mlp([4, 8, 3], seed=1)
     inputs = np.zeros((1, 4), np.float32)
     label = int(load_model(data).executor.run(inputs).argmax())
-    all_rivals = radii(load_model(data), Batch(inputs, [label]), Options(seconds=4.0))
+    all_rivals = radii(load_model(data), Batch(inputs, [label]), Options(seconds=8.0))
     alone = [
-        radii(load_model(data), Batch(inputs, [label], "2", j), Options(seconds=4.0)).radii[0]
+        radii(load_model(data), Batch(inputs, [label], "2", j), Options(seconds=8.0)).radii[0]
         for j in range(3)
         if j != label
     ]
@@ -99,7 +99,7 @@ def provenn_command(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypa
 
 
 def test_the_command_keeps_and_draws(provenn_command: Command) -> None:
-    asked = ("radius", "plain.onnx", "--input", "xs.npy", "--label", "ys.npy", "--timeout", "4")
+    asked = ("radius", "plain.onnx", "--input", "xs.npy", "--label", "ys.npy", "--timeout", "8")
     plain = provenn_command(*asked)
     assert plain.code == 0
     assert "median 0.7071" in plain.out
@@ -117,7 +117,7 @@ def test_the_command_keeps_and_draws(provenn_command: Command) -> None:
 
 def test_certify_with_method_lipschitz(provenn_command: Command) -> None:
     asked = ("certify", "plain.onnx", "--input", "xs.npy", "--label", "0,1,0", "--norm", "2", "--method", "lipschitz")
-    ran = provenn_command(*asked, "--eps", "0.7", "--eps", "0.71", "--timeout", "4", "--out", "kept", "--json")
+    ran = provenn_command(*asked, "--eps", "0.7", "--eps", "0.71", "--timeout", "8", "--out", "kept", "--json")
     assert ran.code == 11
     verdicts = [(item["epsilon"], item["verdict"]) for item in ran.json["items"]]
     one = [(0.7, "verified"), (0.71, "unknown")]

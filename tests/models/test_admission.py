@@ -392,7 +392,7 @@ def survives(data: bytes) -> None:
         assert str(refusal)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(length=st.integers(0, len(GOOD) - 1), packed=st.booleans())
 def test_truncated_models_never_raise_anything_else(length: int, packed: bool) -> None:
     data = gzip.compress(GOOD, mtime=0) if packed else GOOD
@@ -402,7 +402,7 @@ def test_truncated_models_never_raise_anything_else(length: int, packed: bool) -
 FLIP = st.tuples(st.integers(0, len(GOOD) - 1), st.integers(1, 255))
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(flips=st.lists(FLIP, min_size=1, max_size=8))
 @example(flips=[(0, 255)])
 def test_mutated_models_never_raise_anything_else(flips: list[tuple[int, int]]) -> None:
@@ -412,7 +412,7 @@ def test_mutated_models_never_raise_anything_else(flips: list[tuple[int, int]]) 
     survives(bytes(data))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(data=st.binary(max_size=200))
 def test_random_bytes_never_raise_anything_else(data: bytes) -> None:
     survives(data)

@@ -237,7 +237,7 @@ def resizings(draw: st.DrawFn) -> OneOp:
     return resized(1, 1, *scales, shape=(1, 2, *size), **attributes)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(form=resizings())
 def test_resizing_agrees_with_onnxruntime(form: OneOp) -> None:
     data = form.model().SerializeToString()

@@ -46,7 +46,7 @@ def windowed(draw: st.DrawFn) -> OneOp:
     return OneOp(op, (1, 4, *size), (weight,), attributes, draw(st.sampled_from([11, 22])))
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(form=windowed())
 def test_what_is_read_agrees_with_onnxruntime(form: OneOp) -> None:
     data = form.model().SerializeToString()

@@ -37,7 +37,7 @@ def graphs(kind: int, seed: int) -> Graph:
     return [residual(4, 2, 2, seed), convolutional(seed, True), convolutional(seed, False)][kind - len(activations)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 6), st.integers(0, 200), st.sampled_from([1e-3, 0.3, 3.0]), st.integers(1, 4), st.integers(1, 5))
 def test_bounds_hold_for_the_points_of_every_part(kind: int, seed: int, radius: float, depth: int, rounds: int) -> None:
     graph = graphs(kind, seed)

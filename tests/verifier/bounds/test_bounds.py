@@ -40,7 +40,7 @@ def outputs_of(graph: Graph, points: Tensor) -> Tensor:
     return graph.forward(points.flatten(0, 1)).reshape(*points.shape[:2], -1)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(graphs(), st.sampled_from(RADII), st.integers(0, 1000), st.sampled_from([None, 2.0, 1.0]))
 def test_no_sampled_output_lies_outside(graph: Graph, radius: float, seed: int, norm: float | None) -> None:
     region = regions(graph, radius, seed, norm)
@@ -55,7 +55,7 @@ def test_no_sampled_output_lies_outside(graph: Graph, radius: float, seed: int, 
     assert (interval[-1].upper >= outputs.amax(0) - slack.amax()).all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(graphs(), st.sampled_from(RADII[:5]), st.integers(0, 1000))
 def test_intermediate_bounds_hold_at_every_node(graph: Graph, radius: float, seed: int) -> None:
     region = regions(graph, radius, seed, None)

@@ -72,7 +72,7 @@ def largest(bounds: list[Interval]) -> float:
     return max(float(torch.maximum(b.lower.abs(), b.upper.abs()).max()) for b in bounds)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(graphs(), st.sampled_from(RADII), st.integers(0, 1000), st.sampled_from([None, 2.0, 1.0]))
 def test_no_sampled_value_lies_outside(make: Callable[[], Graph], radius: float, seed: int, norm: float | None) -> None:
     graph = make()

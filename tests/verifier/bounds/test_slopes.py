@@ -52,7 +52,7 @@ def lower_of(graph: Graph, region: Region, matrix: Tensor, effort: Effort = FEW)
         return optimised_lower(alpha_crown(graph, region, effort), matrix, effort).lower
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(graphs, st.sampled_from([0.0, 1e-12, 1e-3, 0.1, 1.0, 1e3]), st.integers(0, 1000))
 def test_no_sampled_output_lies_below(of: tuple[str, int], radius: float, seed: int) -> None:
     graph = made(*of)
@@ -63,7 +63,7 @@ def test_no_sampled_output_lies_below(of: tuple[str, int], radius: float, seed: 
     assert (lower_of(graph, region, matrix) <= values.amin(0) + 1e-11 * (1 + radius + values.abs().amax(0))).all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(graphs, st.sampled_from([1e-3, 0.1, 1.0]), st.integers(0, 1000))
 def test_intermediate_bounds_hold_and_are_never_looser_than_crown(
     of: tuple[str, int], radius: float, seed: int
@@ -86,7 +86,7 @@ def test_intermediate_bounds_hold_and_are_never_looser_than_crown(
     torch.testing.assert_close(plain.bounds[same].lower, optimised.bounds[same].lower, rtol=1e-12, atol=1e-12)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(graphs, st.sampled_from([1e-3, 0.1, 1.0]), st.integers(0, 1000))
 def test_optimised_rows_never_end_below_the_bounds_they_start_from(
     of: tuple[str, int], radius: float, seed: int

@@ -35,7 +35,7 @@ def region_of(graph: Graph, seed: int) -> Region:
     return box(centre, 0.3 * torch.rand(centre.shape, generator=generator, dtype=torch.float64))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(GEOMETRY, st.integers(0, 1000))
 def test_a_convolution_of_windows_is_that_of_whole_rows(geometry: tuple[int, ...], seed: int) -> None:
     kernel, stride, begin, end, dilation, groups = geometry

@@ -156,7 +156,7 @@ networks = st.tuples(
 regions = st.tuples(st.sampled_from([0.0, 1e-30, 1e-3, 0.5, 1e4]), st.sampled_from([0.0, 1e-20, 1.0, 1e4]))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(networks, regions, st.booleans())
 def test_no_execution_leaves_what_is_proved(net, region, crown) -> None:  # type: ignore[no-untyped-def]
     seed, layers, mean, scale, bias = net

@@ -51,7 +51,7 @@ nets = st.tuples(
 boxes = st.tuples(st.sampled_from([0.0, 1e-30, 1e-3, 0.3, 5.0, 1e8]), st.sampled_from([0.0, 1e-20, 1.0, 1e5]))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(nets, boxes, st.booleans())
 def test_bounds_are_below_exact_values_of_random_networks(net, box, constant) -> None:  # type: ignore[no-untyped-def]
     seed, inputs, layers, scale = net
@@ -164,7 +164,7 @@ FUNCTIONS: dict[str, tuple[Function, object]] = {
 }
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     st.sampled_from(list(FUNCTIONS)),
     st.floats(-100, 100),

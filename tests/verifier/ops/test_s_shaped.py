@@ -43,7 +43,7 @@ def grid(lower: Tensor, upper: Tensor) -> Tensor:
 
 @every_op
 @given(st.lists(st.tuples(ends, widths), min_size=1, max_size=20), st.booleans())
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 def test_float32_lines_enclose_the_function_without_tolerance(
     op: SShaped, drawn: list[tuple[float, float]], far: bool
 ) -> None:
