@@ -30,6 +30,9 @@ from provenn.verifier.interval import Interval
 from provenn.verifier.ops.softmax import Softmax
 from provenn.verifier.region import Region
 
+pytestmark = pytest.mark.xdist_group("onnx reader products")
+"""What the tests share is made once."""
+
 SHAPE = (3, 4)
 RADII = (0.0, 1e-3, 0.1, 1.0)
 SAMPLES = 2000

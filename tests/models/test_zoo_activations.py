@@ -18,6 +18,9 @@ from provenn.models.zoo.networks import DenseResidual
 from provenn.models.zoo.sorting import GroupSort, MaxMin
 from provenn.verifier.errors import InvalidModel
 
+pytestmark = pytest.mark.xdist_group("zoo activations")
+"""What the tests share is made once."""
+
 NEW = ("tanh", "maxmin", "groupsort5", "householder", "residual", "deq")
 ACTIVATIONS = {"pairs": MaxMin(), "fours": GroupSort(4), "planes": Householder(12), "wide": Householder(12, 3)}
 

@@ -20,6 +20,9 @@ from provenn.verifier.ops.base import Op
 from provenn.verifier.ops.shape import Reshape
 from provenn.verifier.ops.sort import Sort
 
+pytestmark = pytest.mark.xdist_group("conic")
+"""What the tests share is made once."""
+
 SLOPES = [(0.0, 1.0), (0.1, 1.0), (-0.13, 1.13), (-1.0, 1.0)]
 
 SAME = 1e-5

@@ -28,7 +28,8 @@ from provenn.verifier.check.manifest import sealed
 from provenn.verifier.errors import BackendError
 from provenn.verifier.graph import Graph
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")  # torch's own, by jvp
+pytestmark = pytest.mark.xdist_group("torus")
+"""What the tests share is made once."""
 
 Build = Callable[[], nn.Sequential]
 

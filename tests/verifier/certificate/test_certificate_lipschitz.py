@@ -21,6 +21,9 @@ from provenn.verifier.bounds.quadratic import Program, read
 from provenn.verifier.certificate.lipschitz import Prover, Statement
 from provenn.verifier.check import CertificateRejected, check, read_network
 
+pytestmark = pytest.mark.xdist_group("certificate lipschitz")
+"""What the tests share is made once."""
+
 Numbers = NDArray[np.float64]
 
 
