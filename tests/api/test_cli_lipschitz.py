@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cli_kit import PLAIN, Command
-from lipschitz_kit import ILL_POSED, POSED, pointwise
+from lipschitz_models import ILL_POSED, POSED, pointwise
 
 from provenn.api.cli.statements import at_least, at_most, lipschitz, named
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cli_kit import PLAIN
-from lipschitz_kit import ILL_POSED, POSED, convolution, implicit, pointwise
+from lipschitz_models import ILL_POSED, POSED, convolution, implicit, pointwise
 from service_kit import SMALL, mlp
 
 import provenn

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from cli_kit import PLAIN
-from lipschitz_kit import ILL_POSED, POSED
+from lipschitz_models import ILL_POSED, POSED
 from service_kit import SMALL, Server, small_request
 
 import provenn

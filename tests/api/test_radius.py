@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cli_kit import PLAIN, Command
-from lipschitz_kit import POSED
+from lipschitz_models import POSED
 from service_kit import mlp
 
 import provenn
