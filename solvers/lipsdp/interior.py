@@ -36,6 +36,9 @@ SMALLEST = 1e-100
 SHORTER = 0.8
 """What a step that leaves the domain is multiplied by."""
 
+DENSE = 300
+"""Coordinates up to which the units' rows are two dense matrices: there a step costs its calls, not its arithmetic."""
+
 LANCZOS, EXACT = 20, 200
 """Lanczos steps for a step length; size up to which all eigenvalues are computed instead."""
 
@@ -99,20 +102,22 @@ class _Method:
         self.size = torch.cat([metric, multipliers]) / self.bound
         scale = torch.cat([metric[self.groups[0]], multipliers[self.groups[1]]]).rsqrt() * self.bound**0.5
         self.program = program.scaled(scale)
-        self.output = self.program.with_output({k: m / self.bound**0.5 for k, m in self.program.output.items()})
         self.lower_slopes, self.upper_slopes = program.lower[:, None], program.upper[:, None]
-        self.plain = not bool(self.lower_slopes.any())
+        self.plain, self.pairs = not bool(self.lower_slopes.any()), None
+        if program.size <= DENSE:
+            self.pairs = self.rows(torch.eye(program.size).to(like))
         self.cost = torch.cat([self.size[: self.counts[0]], torch.zeros_like(multipliers)])
         product = (program.lower * program.upper > 0).to(like.dtype)
         asked = torch.zeros(self.counts[1], dtype=like.dtype, device=like.device).index_add_(0, self.groups[1], product)
         every = torch.full_like(metric, float(product.any()))
         self.asked = torch.cat([every, (asked > 0).to(like.dtype)])
-        self.constant = -self.form(torch.zeros_like(self.cost), output=True)
+        output = self.program.with_output({k: m / self.bound**0.5 for k, m in self.program.output.items()})
+        self.constant = -output.form(torch.zeros_like(start.metric[: self.inputs]), torch.zeros_like(graded))
 
     def start(self) -> _State:
         """Y = SLACK, Z = M^-1."""
         y = torch.full_like(self.cost, SLACK)
-        form = self.form(y, output=True)
+        form = self.form(y) - self.constant
         root = _root(form)
         assert root is not None, "the start is not feasible"
         inverse = root.T @ root
@@ -131,20 +136,31 @@ class _Method:
         wrong = self.cost - self.of(state.dual) - state.slack
         return float((self.constant * state.dual).sum() - 2 * (wrong.abs() * state.y).sum())
 
-    def form(self, y: Tensor, output: bool = False) -> Tensor:
-        """Sum y_i A_i, less C'C where `output`."""
+    def form(self, y: Tensor) -> Tensor:
+        """Sum y_i A_i."""
         metric, multipliers = torch.split(y, list(self.counts))
-        return self.output.form(metric[self.groups[0]], multipliers[self.groups[1]], output)
+        metric, multipliers = metric[self.groups[0]], multipliers[self.groups[1]]
+        if self.pairs is None:
+            return self.program.form(metric, multipliers, output=False)
+        half = (self.pairs[0].T * -multipliers) @ self.pairs[1]
+        total = half + half.T
+        total.diagonal()[: self.inputs] += metric
+        return total
 
     def rows(self, columns: Tensor) -> tuple[Tensor, Tensor]:
         """P and Q times columns."""
+        if self.pairs is not None:
+            return self.pairs[0] @ columns, self.pairs[1] @ columns
         results, arguments = columns[self.inputs :], self.program.arguments(columns)
         first = results if self.plain else results - self.lower_slopes * arguments
         return first, self.upper_slopes * arguments - results
 
     def of(self, matrix: Tensor) -> Tensor:
         """<A_i, matrix> for every variable, of a symmetric matrix."""
-        pairs = -2 * self.rows(self.rows(matrix)[0].T)[1].diagonal()
+        if self.pairs is not None:
+            pairs = -2 * ((self.pairs[0] @ matrix) * self.pairs[1]).sum(1)
+        else:
+            pairs = -2 * self.rows(self.rows(matrix)[0].T)[1].diagonal()
         return self._summed(matrix.diagonal()[: self.inputs], pairs)
 
     def of_product(self, left: Tensor, inverse: Tensor, rows: tuple[Tensor, Tensor]) -> Tensor:
@@ -193,7 +209,7 @@ class _Method:
         # Predictor: straight to the optimum.
         move = solver(-self.cost)
         change = self.form(move)
-        dual = -state.dual - _symmetric(self.after(state.dual, move) @ state.inverse)
+        dual = -state.dual - _symmetric(self.after(state.dual, move, change) @ state.inverse)
         slack = -state.slack - asked * state.slack / state.y * move
         forth = min(_reach(state.root, change), _positive(state.y, move, asked), 1.0)
         back = min(_reach(state.dual_root, dual), _positive(state.slack, slack, asked), 1.0)
@@ -202,19 +218,21 @@ class _Method:
         share = (max(after, 0.0) / gap) ** 2 if min(forth, back) > 0.2 else 0.5
         target = min(max(share, 1e-4), 1.0) * gap / rank
         # Corrector: what the predictor's products left out.
-        bent, curved = self.after(dual, move), asked * slack * move / state.y
+        bent, curved = self.after(dual, move, change), asked * slack * move / state.y
         centre = target * (self.of(state.inverse) + asked / state.y)
         move = solver(centre - self.cost - self.of_product(bent, state.inverse, rows) - curved)
         change = self.form(move)
         dual = target * state.inverse - state.dual
-        dual -= _symmetric((self.after(state.dual, move) + bent) @ state.inverse)
+        dual -= _symmetric((self.after(state.dual, move, change) + bent) @ state.inverse)
         slack = asked * (target / state.y - state.slack / state.y * move) - state.slack - curved
         forth = min(STEP * min(_reach(state.root, change), _positive(state.y, move, asked)), 1.0)
         back = min(STEP * min(_reach(state.dual_root, dual), _positive(state.slack, slack, asked)), 1.0)
         return self._moved(state, (forth, move), (back, dual, slack))
 
-    def after(self, left: Tensor, move: Tensor) -> Tensor:
-        """The matrix left times sum_i move_i A_i, block by block."""
+    def after(self, left: Tensor, move: Tensor, change: Tensor) -> Tensor:
+        """The matrix left times change = sum_i move_i A_i, block by block where that is less work."""
+        if self.pairs is not None:
+            return left @ change
         metric, multipliers = torch.split(move, list(self.counts))
         result = torch.zeros_like(left)
         result[:, : self.inputs] = left[:, : self.inputs] * metric[self.groups[0]]
@@ -232,7 +250,7 @@ class _Method:
         (forth, move), (back, dual, slack) = forward, backward
         root = other = None
         while root is None and forth > STALLED:
-            form = self.form(state.y + forth * move, output=True)
+            form = self.form(state.y + forth * move) - self.constant
             root = _root(form)
             forth *= 1.0 if root is not None else SHORTER
         while other is None and back > STALLED:
@@ -288,7 +306,7 @@ def _root(matrix: Tensor) -> Tensor | None:
 def _reach(root: Tensor, change: Tensor) -> float:
     """The largest step a with M + a change >= 0, root' root = M^-1; where estimated (Lanczos), a little above it."""
     if len(root) <= EXACT:
-        least = float(torch.linalg.eigvalsh(_symmetric(root @ change @ root.T))[0])
+        least = float(torch.linalg.eigvalsh(root @ change @ root.T)[0])
     else:
         least = _least_eigenvalue(root, change)
     return float("inf") if least >= 0 else -1 / least

@@ -39,7 +39,7 @@ from provenn.verifier.check.tensors import (
     whole,
 )
 
-STAGES = 2**10  # the longest axis that is sorted
+STAGES, LARGEST = 2**10, float(np.finfo(np.float32).max)  # the longest axis that is sorted; the default of Clip
 
 
 class Operators:
@@ -351,6 +351,8 @@ def _movement(node: Node, shape: tuple[int, ...]) -> Callable[[Constant], Consta
         for axis, start, end, step in zip(along, starts, ends, steps or [1] * len(starts), strict=True):
             node.require(parts[axis] == slice(None), "an axis is given twice")
             parts[axis] = slice(start, end, step)
+        # ONNX moves a start before the axis to its first entry, Python does not: they differ where Python finds none
+        node.require(np.broadcast_to(0, shape)[tuple(parts)].size > 0, "nothing is left")
         return lambda a: a[tuple(parts)]
     return lambda a: a
 
@@ -358,12 +360,15 @@ def _movement(node: Node, shape: tuple[int, ...]) -> Callable[[Constant], Consta
 def _function(node: Node) -> Function:
     """The scalar function of an elementwise operator."""
     if node.operator == "Clip":
-        ends = [node.attribute("min", -np.inf), node.attribute("max", np.inf)]
+        ends = [node.attribute("min", -LARGEST), node.attribute("max", LARGEST)]
         low, high = (node.real(i + 1).item() if node.inputs[i + 1] is not None else end for i, end in enumerate(ends))
         node.require(low <= high, "its lower limit is above its upper limit, or not a number")
-        kinks = tuple(kink for kink in (low, high) if np.isfinite(kink))
-        slopes = ((0.0,) if np.isfinite(low) else ()) + (1.0,) + ((0.0,) if np.isfinite(high) else ())
-        return piecewise_linear(kinks, slopes, lambda z: np.clip(z, low, high))
+        # beyond LARGEST the default limits depend on the type: nothing is known there
+
+        def held(z: Array) -> Array:
+            return np.clip(np.where(np.abs(z) <= LARGEST, z, np.nan), low, high)
+
+        return piecewise_linear((low, high), (0.0, 1.0, 0.0), held)
     if node.operator == "LeakyRelu":
         slope = node.attribute("alpha", float(np.float32(0.01)))
         node.require(np.isfinite(slope), "its slope is not a number")

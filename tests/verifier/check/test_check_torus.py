@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from fractions import Fraction
 from math import prod
@@ -17,8 +18,9 @@ from onnx import helper
 from provenn.verifier.check import CertificateRejected, Network, check, read_network
 from provenn.verifier.check import bordered as module
 from provenn.verifier.check.bordered import Bordered, borders, ending
-from provenn.verifier.check.lipschitz import Units, metric
+from provenn.verifier.check.lipschitz import Units, metric, prove
 from provenn.verifier.check.network import Affine
+from provenn.verifier.check.specification import read_lipschitz
 from provenn.verifier.check.torus import Grid, Torus, kernel, read_grids
 
 Array = np.ndarray
@@ -165,6 +167,19 @@ def test_a_torus_that_is_too_small_and_wrong_grids_are_refused() -> None:
         multipliers = {name: np.ones(size) for name, size in sizes.items()}
         with pytest.raises(CertificateRejected, match=reason):
             units.torus(vectors(unit_rows(3)), multipliers, claim)
+
+
+def test_a_claim_whose_cut_is_not_in_the_payload_is_refused() -> None:
+    torus, cut, multipliers, units = compared(read_network(convolutional()))
+    upper = least(torus, 72, cut).hex()
+    stated = read_lipschitz(json.dumps(statement(unit_rows(3), [upper])).encode(), 72, 3)
+    claim = {"kind": "lipschitz-torus", "rows": [0, 1, 2], "upper": upper, "metric": "", "cut": "cut"} | maps()
+    tensors = {"cut": cut, **multipliers}
+    claim["multipliers"] = {name: name for name in multipliers}
+    prove(units, stated, [claim], tensors, lambda: None)
+    for wrong in ("", "other"):
+        with pytest.raises(CertificateRejected, match="is not proved"):
+            prove(units, stated, [{**claim, "cut": wrong}], tensors, lambda: None)
 
 
 def entries_of(matrix: Any) -> tuple[Any, Grid, Grid]:
