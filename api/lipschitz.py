@@ -22,7 +22,6 @@ from provenn.solvers.base import Budget, Progress, Verdict, silent
 from provenn.solvers.lipsdp import conic, methods
 from provenn.solvers.lipsdp.layout import METHOD
 from provenn.solvers.lipsdp.searched import Measure, searched
-from provenn.solvers.lipsdp.start import eclipse_fast, greedy
 from provenn.solvers.lipsdp.task import Point, Task
 from provenn.verifier.bounds.interval import propagate
 from provenn.verifier.bounds.quadratic import Program, read
@@ -333,13 +332,8 @@ class _Run:
         return True
 
     def _first(self, group: _Group) -> bool:
-        if self.options.method in CLOSED:
-            methods.solve(group.task, self.options.method, self.budget, lambda p: group.found(p, self.options.method))
-        else:
-            for point, name in ((eclipse_fast(group.task), "eclipse-fast"), (greedy(group.task), "greedy")):
-                if point is not None:
-                    group.found(point, name)
-        group.first = group.point
+        group.first, group.method = methods.closed_form(group.task, self.options.method)
+        group.point = group.first
         return group.point is not None
 
     def _improve(self, reserve: float) -> None:
@@ -364,7 +358,8 @@ class _Run:
                     rest = [group, *rest[: len(rest) // 2]]
 
     def _solve(self, group: _Group, seconds: float) -> None:
-        method, calls = self.options.method, 0
+        method, calls, found = self.options.method, 0, group.point
+        assert found is not None
         name = method if method == "lipsdp-layer" else "lipsdp-neuron"
 
         def watch(point: Point) -> None:
@@ -373,7 +368,8 @@ class _Run:
             group.found(point, name if calls > 1 else group.method)
             self.progress(self.groups.index(group), len(self.groups), f"{name}: at most about {self._value():.6g}")
 
-        solved = methods.solve(group.task, method, Budget(seconds), watch, self.options.conic)
+        start = (found, group.method)
+        solved = methods.solve(group.task, method, Budget(seconds), watch, self.options.conic, start)
         if solved is not None:
             group.found(solved.point, solved.method)
             if method == "lipsdp-conic" and group.method == name:

@@ -40,16 +40,22 @@ class Solved:
     seconds: float
 
 
-def solve(task: Task, method: str, budget: Budget, watch: Watch, solver: str = "clarabel") -> Solved | None:
+def solve(
+    task: Task,
+    method: str,
+    budget: Budget,
+    watch: Watch,
+    solver: str = "clarabel",
+    start: tuple[Point, str] | None = None,
+) -> Solved | None:
     """The best point that a method finds within the budget; None where an implicit layer has no multipliers.
 
+    start: what closed_form said, if it was asked.
     Raises: BackendError for an unknown method, or one that does not take this network.
     """
-    if method not in METHODS or method == "lipsdp-channel":
-        raise BackendError(method, f"no such method here; there are {', '.join(METHODS)}")
     begin = time.monotonic()
     whole = replace(task, shared=method == "lipsdp-layer")
-    point, name = _closed_form(whole, method)
+    point, name = start or closed_form(whole, method)
     if point is None:
         return None
     watch(point)
@@ -69,8 +75,13 @@ def solve(task: Task, method: str, budget: Budget, watch: Watch, solver: str = "
     return Solved(point, name, gap, time.monotonic() - begin)
 
 
-def _closed_form(task: Task, method: str) -> tuple[Point | None, str]:
-    """The closed form that a method is, or begins with, and its name."""
+def closed_form(task: Task, method: str) -> tuple[Point | None, str]:
+    """The closed form that a method is, or begins with, and its name; None where an implicit layer has no multipliers.
+
+    Raises: BackendError for an unknown method, or one that does not take this network.
+    """
+    if method not in METHODS or method == "lipsdp-channel":
+        raise BackendError(method, f"no such method here; there are {', '.join(METHODS)}")
     if method == "norm-product":
         return norm_product(task), method
     forward = eclipse_fast(task)
@@ -78,10 +89,8 @@ def _closed_form(task: Task, method: str) -> tuple[Point | None, str]:
         if forward is None:
             raise BackendError(method, "it takes chains of layers and the l2 norm only; use lipsdp-neuron, or auto")
         return forward, method
-    implicit = any(k in units.rows for k, units in enumerate(task.program.units, start=1))
-    product = None if implicit else norm_product(task)
-    every = ((product, "norm-product"), (forward, "eclipse-fast"), (greedy(task), "greedy"))
-    found = [(point, name) for point, name in every if point]
+    # Greedy multipliers are never worse than the product of norms.
+    found = [(point, name) for point, name in ((forward, "eclipse-fast"), (greedy(task), "greedy")) if point]
     return min(found, key=lambda pair: task.bound(pair[0].metric)) if found else (None, "")
 
 

@@ -13,7 +13,7 @@ from provenn.api.certification import LoadedModel, Options, certify, load_model
 from provenn.verifier.check import check
 from provenn.verifier.spec_reader import read_specification
 
-FAMILIES = {"acasxu": 16, "mnist_fc": 7, "rl_benchmarks": 16}
+FAMILIES = {"acasxu": 30, "mnist_fc": 13, "rl_benchmarks": 24}
 """Folder -> every how many instances one is taken."""
 OPPOSITE = {"verified": "sat", "falsified": "unsat"}
 

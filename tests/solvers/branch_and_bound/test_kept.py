@@ -157,7 +157,7 @@ def test_savings_take_a_small_share_of_the_time() -> None:
 
 
 @pytest.mark.usefixtures("always")
-@pytest.mark.parametrize(("split", "share", "tried"), [("input", 15, 8), ("neuron", 40, 4)])
+@pytest.mark.parametrize(("split", "share", "tried"), [("input", 15, 5), ("neuron", 40, 2)])
 def test_an_interrupt_at_any_line_leaves_a_search_to_go_on_from(
     split: str, share: int, tried: int, tmp_path: Path
 ) -> None:

@@ -112,7 +112,7 @@ def test_lines_and_boxes_hold_for_the_exact_function(case: Case, dtype: torch.dt
             drawn = torch.rand(start.shape, generator=generator, dtype=dtype)
             choices = (None, torch.zeros_like(start), torch.ones_like(start), drawn)
             found = [[x.flatten().tolist() for x in lines(op, b, parameters)] for parameters in choices]
-            for i in range(0, 30, 10):
+            for i in (0, 15):
                 low, high = mpmath.mpf(b.lower[0, i].item()), mpmath.mpf(b.upper[0, i].item())
                 for share in (0, 1e-9, 0.2, 0.5, 0.8, 1):
                     z = min(max(low + share * (high - low), low), high)
