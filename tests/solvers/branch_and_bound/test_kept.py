@@ -248,8 +248,10 @@ def test_every_case_has_its_file_whichever_are_open_in_a_run(tmp_path: Path) -> 
     assert domains(paths[1], problem, 1) > before > 0
 
 
-@pytest.mark.parametrize("split", ["input", "neuron"])
-@pytest.mark.parametrize("failing", ["expand", "take", "push", "_stored"])
+@pytest.mark.parametrize(
+    ("split", "failing"),
+    [("input", "expand"), ("neuron", "expand"), ("input", "take"), ("neuron", "push"), ("input", "_stored")],
+)
 def test_memory_that_runs_out_anywhere_loses_nothing(
     split: str, failing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,7 +31,7 @@ from provenn.verifier.ops.tanh import Tanh
 
 INFINITY = float("inf")
 
-few, fewer = (settings(max_examples=int(os.environ.get("PROVENN_EXAMPLES", n)), deadline=None) for n in ("3", "1"))
+few, fewer = (settings(max_examples=int(os.environ.get("PROVENN_EXAMPLES", n)), deadline=None) for n in ("2", "1"))
 """Examples a row of a cross product; the products are large, so each row is drawn a few times in every run;
 fewer where soundness is not what is asked."""
 
