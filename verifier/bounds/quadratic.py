@@ -269,7 +269,7 @@ class _Reading:
             return self.compared[key]
         if (key := _digest(mirrored)) in self.compared:
             return self.compared[key] + gap
-        like = next(iter(gap.blocks.values()))[:1]
+        like = gap.like
         part = self.units(gap, torch.zeros_like(like), torch.ones_like(like))
         self.compared[_digest(gap)] = part
         return part

@@ -167,8 +167,8 @@ class Affine(Op):
         """Linearly, without the offset: (f(s x) - f(0)) / s,  s large, so that a large offset leaves x its digits."""
         if not self.has_offset:
             return jointly(self.apply, inputs)
-        shapes = [tuple(next(iter(x.blocks.values())).shape[1:]) for x in inputs]
-        offset, s = self.offset(shapes, next(iter(inputs[0].blocks.values()))), 2.0**40
+        shapes = [tuple(x.like.shape[1:]) for x in inputs]
+        offset, s = self.offset(shapes, inputs[0].like), 2.0**40
         return jointly(lambda *parts: (self.apply(*(s * x for x in parts)) - offset) / s, inputs)
 
     def forward(self, *inputs: Tensor) -> Tensor:

@@ -41,6 +41,21 @@ class Increments:
         """The difference."""
         return self + other.through(torch.neg)
 
+    @property
+    def like(self) -> Tensor:
+        """Some numbers of the value's shape and kind: [1, *node]."""
+        return next(iter(self.blocks.values()))[:1]
+
+    def jointly(self, function: Callable[..., Tensor], others: Sequence[Increments]) -> Increments:
+        """After a function that is linear in this value and others together, each [batch, *node_i]."""
+        inputs = (self, *others)
+        blocks = {}
+        for k in sorted({k for x in inputs for k in x.blocks}):
+            size = next(len(x.blocks[k]) for x in inputs if k in x.blocks)
+            parts = [x.blocks[k] if k in x.blocks else x.like.new_zeros((size, *x.like.shape[1:])) for x in inputs]
+            blocks[k] = function(*parts)
+        return Increments(blocks)
+
     def rows(self) -> dict[int, Tensor]:
         """By block the matrix [cells, size_k] that the coordinates are multiplied by."""
         return {k: block.flatten(1).T for k, block in self.blocks.items()}
@@ -48,16 +63,7 @@ class Increments:
 
 def jointly(function: Callable[..., Tensor], inputs: Sequence[Increments]) -> Increments:
     """After a function that is linear in all inputs together, each [batch, *node_i]."""
-    shapes = [next(iter(x.blocks.values())) for x in inputs]
-    blocks = {}
-    for k in sorted({k for x in inputs for k in x.blocks}):
-        size = next(len(x.blocks[k]) for x in inputs if k in x.blocks)
-        parts = [
-            x.blocks[k] if k in x.blocks else like.new_zeros((size, *like.shape[1:]))
-            for x, like in zip(inputs, shapes, strict=True)
-        ]
-        blocks[k] = function(*parts)
-    return Increments(blocks)
+    return inputs[0].jointly(function, inputs[1:])
 
 
 @runtime_checkable

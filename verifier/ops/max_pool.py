@@ -54,7 +54,7 @@ class MaxPool(Op):
 
     def increments(self, inputs: Sequence[Increments], scope: Scope) -> Increments:
         """A running maximum over every window's cells: m <- m + relu(x_j - m), stage j for windows with a j-th cell."""
-        like = next(iter(inputs[0].blocks.values()))
+        like = inputs[0].like
         cells = self._cells(like)
         padding = like.shape[2:].numel()
         places = cells.sort(-1).values  # the cells of the padding, whose place is the largest number, come last
@@ -66,7 +66,7 @@ class MaxPool(Op):
             gain = scope.rectified(flat.at(place) - best.at(windows))
             place = torch.full((len(cells),), len(windows)).index_copy(0, windows, torch.arange(len(windows)))
             best = best + gain.through(_with_zero).at(place)
-        size = self.forward(like[:1]).shape[1:]
+        size = self.forward(like).shape[1:]
         return best.through(lambda x: x.reshape(len(x), *size))
 
     def improvable(self, *inputs: Interval) -> tuple[Tensor | None, ...]:

@@ -121,12 +121,12 @@ class Extreme(Op):
     def increments(self, inputs: Sequence[Increments], scope: Scope) -> Increments:
         """A running maximum, or minimum, over the cells of the sets: a layer of units for each cell after the first."""
         sets = jointly(self._sets, inputs)
-        cells = next(iter(sets.blocks.values())).shape[-1]
+        cells = sets.like.shape[-1]
         best = sets.through(lambda x: x[..., 0])
         for cell in torch.arange(1, cells):
             pair = larger(sets.at(cell), best, scope)
             best = pair[1] if self.smallest else pair[0]
-        shape = self.forward(*(next(iter(x.blocks.values()))[:1] for x in inputs)).shape[1:]
+        shape = self.forward(*(x.like for x in inputs)).shape[1:]
         return best.through(lambda x: x.reshape(len(x), *shape))
 
     def linearize(self, inputs: Sequence[Interval], parameters: Tensor | None = None) -> Linearization:

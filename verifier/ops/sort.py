@@ -91,14 +91,15 @@ class Sort(Op):
         Tighter than one multiplier a group (Pauli et al. 2024), which is what equal multipliers amount to.
         """
         lanes = inputs[0].through(self._last)
-        count = next(iter(lanes.blocks.values())).shape[-1]
+        count = lanes.like.shape[-1]
         for layer in comparators(count):
             first, second = (torch.tensor(ends) for ends in zip(*layer, strict=True))
             high, low = larger(lanes.at(first), lanes.at(second), scope)
             high, low = (high, low) if self.descending else (low, high)
             kept = torch.tensor([i for i in range(count) if i not in {*sum(layer, ())}], dtype=torch.int64)
             order = torch.cat([first, second, kept]).argsort()
-            lanes = jointly(lambda *x: torch.cat(x, -1), (high, low, lanes.at(kept))).at(order)
+            parts = (high, low, lanes.at(kept)) if len(kept) else (high, low)
+            lanes = jointly(lambda *x: torch.cat(x, -1), parts).at(order)
         return lanes.through(lambda x: x.movedim(-1, self.axis + 1))
 
     def linearize(self, inputs: Sequence[Interval], parameters: Tensor | None = None) -> Linearization:
