@@ -322,9 +322,10 @@ def by_rows(relaxed: Relaxed, edge: Edge, value: Tensor, memory: float) -> None:
     source, bounds = edge.source, relaxed.bounds
     side = torch.where(value > 0, 1, -1).to(value.dtype)
     for number, sign in enumerate((side, -side)):
-        plan = schedule.Plan.of(relaxed.graph, source, relaxed.improvable(edge), sign)
-        both = number == 0 and plan.small
-        for rows in plan.chunks(memory, both):
+        plans = schedule.Plan.each(relaxed.graph, source, relaxed.improvable(edge), sign)
+        # A pass over everything that costs less than starting another one takes both sides.
+        both = number == 0 and sum(plan.work for plan in plans) <= schedule.SMALL_ELEMENTS
+        for rows in (rows for plan in plans for rows in plan.chunks(memory, both)):
             bounds[source] = rows.tighten(bounds[source], relaxed.lower_of(source, rows))
         if both:
             break

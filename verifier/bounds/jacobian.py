@@ -23,7 +23,7 @@ from provenn.verifier.errors import BackendError, InvalidSpecification
 from provenn.verifier.graph import Graph, Node
 from provenn.verifier.interval import Interval
 from provenn.verifier.ops.abs import Abs
-from provenn.verifier.ops.base import Op
+from provenn.verifier.ops.base import Op, Shape
 from provenn.verifier.ops.linear import Linear
 from provenn.verifier.ops.shape import Reshape
 from provenn.verifier.region import Region
@@ -110,12 +110,12 @@ def _with_norm(graph: Graph, scale: Tensor | None) -> Graph:
     size = torch.Size(graph.output_shape).numel()
     ones = torch.ones(size, dtype=torch.float64)
     weight = ones if scale is None else 1 / scale.to(torch.float64)
-    parts: list[tuple[str, Op, int]] = [
-        ("entries", Reshape((size,)), size),
-        ("absolute", Abs(), size),
-        ("norm", Linear(weight[None], weight.new_zeros(1)), 1),
+    parts: list[tuple[str, Op, Shape]] = [
+        ("absolute", Abs(), graph.output_shape),
+        ("entries", Reshape((size,)), (size,)),
+        ("norm", Linear(weight[None], weight.new_zeros(1)), (1,)),
     ]
     nodes = list(graph.nodes)
-    for name, op, length in parts:
-        nodes.append(Node(name, op, (len(nodes) - 1,), (length,)))
+    for name, op, shape in parts:
+        nodes.append(Node(name, op, (len(nodes) - 1,), shape))
     return Graph(tuple(nodes))

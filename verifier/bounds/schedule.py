@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from math import prod
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from provenn.verifier.graph import Graph
 from provenn.verifier.interval import Interval
+from provenn.verifier.ops.conv import ConvTranspose
 from provenn.verifier.ops.window import Window, Windowed
 
 MEMORY = 32.0
@@ -39,7 +41,7 @@ class Chunk:
 
     entries [some]: which of the batch, None for all; index [rows, some]: coordinates; sign [rows, some]: 1 for the
     lower bound, -1 for the upper one; chosen [rows, some]: which of them are meant (the rest is padding); windows:
-    whether to hold the coefficients as windows.
+    whether to hold the coefficients as windows; start: the window of one cell they begin with, None: the node's own.
     """
 
     entries: Tensor | None
@@ -47,6 +49,7 @@ class Chunk:
     sign: Tensor
     chosen: Tensor
     windows: bool
+    start: Window | None = None
 
     def coefficients(self, shape: tuple[int, ...]) -> Tensor | Windowed:
         """Signed unit rows over the node: [rows, some, *shape], or their windows, which are single cells."""
@@ -54,7 +57,8 @@ class Chunk:
             return self._units(self.index, torch.Size(shape).numel()).reshape(*self.index.shape, *shape)
         cells = torch.Size(shape[1:]).numel()
         values = self._units(self.index // cells, shape[0]).reshape(*self.index.shape, -1, *(1,) * len(shape[1:]))
-        return Windowed(Window.cell(shape[1:]), self.index % cells, values, inside=True)
+        start = self.start or Window.cell(shape[1:])
+        return Windowed(start, _place(self.index % cells, shape[1:], start), values, inside=True)
 
     def tighten(self, interval: Interval, lower: Tensor) -> Interval:
         """An interval of the whole batch, intersected with lower bounds of the signed rows: [rows, some].
@@ -103,16 +107,30 @@ class Plan:
     counts: list[int]
     elements: int
     windows: bool
+    start: Window | None = None
 
     @classmethod
     def of(cls, graph: Graph, node: int, mask: Tensor, sign: Tensor) -> Plan:
         """A plan for one node."""
         return cls(mask, sign, mask.flatten(1).sum(1).tolist(), *row_elements(graph, node))
 
+    @classmethod
+    def each(cls, graph: Graph, node: int, mask: Tensor, sign: Tensor) -> list[Plan]:
+        """Plans that make up one for the node: behind a transposed convolution one for every phase of its stride."""
+        starts = phases(graph, node)
+        if not starts:
+            return [cls.of(graph, node, mask, sign)]
+        elements = max(size for _, size in reached(graph, node, starts[0]))
+        parts = [mask & _member(mask, start) for start in starts]
+        return [
+            cls(part, sign, part.flatten(1).sum(1).tolist(), elements, True, start)
+            for part, start in zip(parts, starts, strict=True)
+        ]
+
     @property
-    def small(self) -> bool:
-        """Whether a pass over everything costs less than starting another one."""
-        return sum(self.counts) * self.elements <= SMALL_ELEMENTS
+    def work(self) -> int:
+        """Coefficients of all rows together."""
+        return sum(self.counts) * self.elements
 
     def chunks(self, memory: float, both: bool, copies: float = 1.0) -> Iterator[Chunk]:
         """Chunks of at most `memory` MiB (at least one row each); both: each row and then the same of the other side.
@@ -150,7 +168,7 @@ class Plan:
         if both:
             index, chosen = index.repeat_interleave(2, 0), chosen.repeat_interleave(2, 0)
             sign = torch.stack([sign, -sign], 1).flatten(0, 1)
-        return Chunk(entries, index, sign, chosen, self.windows)
+        return Chunk(entries, index, sign, chosen, self.windows, self.start)
 
 
 def _sides(interval: Interval) -> tuple[Tensor, Tensor]:
@@ -195,13 +213,61 @@ def row_elements(graph: Graph, node: int) -> tuple[int, bool]:
     return max(elements for _, elements in reached(graph, node)), True
 
 
-def reached(graph: Graph, node: int) -> Iterator[tuple[int, int]]:
+def phases(graph: Graph, node: int) -> list[Window]:
+    """Windows of one cell that together cover a node behind a transposed convolution; none where they do not help.
+
+    A unit row there reads windows whose place depends on the cell's remainder by the stride; of cells with one
+    remainder they move evenly. Behind several such ops the remainder is that by the product of their strides.
+    """
+    grid, best, found = graph.nodes[node].shape[1:], float("inf"), list[Window]()
+    for period in _periods(graph, node):
+        if len(period) != len(grid) or not all(p < n for p, n in zip(period, grid, strict=True)):
+            break
+        cells, one = tuple(-(-n // p) for n, p in zip(grid, period, strict=True)), (1,) * len(grid)
+        starts = [Window(cells, period, tuple(-f for f in first), one) for first in product(*map(range, period))]
+        total = sum(size for _, size in reached(graph, node, starts[0]))
+        if total < best:
+            best, found = total, starts
+    return found if len(found) > 1 else []
+
+
+def _periods(graph: Graph, node: int) -> Iterator[tuple[int, ...]]:
+    """Products of the strides of the transposed convolutions that are met on the way back."""
+    period: tuple[int, ...] = ()
+    while node:
+        op = graph.nodes[node].op
+        if isinstance(op, ConvTranspose):
+            period = tuple(s * p for s, p in zip(op.stride, period or (1,) * len(op.stride), strict=True))
+            yield period
+        node = graph.nodes[node].inputs[0]
+
+
+def _member(mask: Tensor, start: Window) -> Tensor:
+    """Which cells of [batch, channels, *size] a start's windows are: [*size] of bool."""
+    inside = mask.new_ones(mask.shape[2:])
+    for axis, (period, offset) in enumerate(zip(start.stride, start.offset, strict=True)):
+        cells = torch.arange(mask.shape[2 + axis], device=mask.device) % period == -offset
+        inside &= cells.reshape(-1, *(1,) * (mask.dim() - 3 - axis))
+    return inside
+
+
+def _place(cells: Tensor, size: tuple[int, ...], start: Window) -> Tensor:
+    """Cells of a node, counted through, as cells of a start's grid."""
+    total = torch.zeros_like(cells)
+    for axis, (period, count) in enumerate(zip(start.stride, start.grid, strict=True)):
+        along = cells // prod(size[axis + 1 :]) % size[axis]
+        total = total * count + along // period
+    return total
+
+
+def reached(graph: Graph, node: int, start: Window | None = None) -> Iterator[tuple[int, int]]:
     """The nodes that a unit row of `node` passes through, and over how many of their coordinates it goes.
 
-    Dense where no window is left: where the node's own is, where an op has no rule, where strides differ.
+    start: the window it begins with, by default its own cell. Dense where no window is left: where the node's own is,
+    where an op has no rule, where strides differ.
     """
     shape = graph.nodes[node].shape
-    pending: dict[int, Window | None] = {node: Window.cell(shape[1:]) if len(shape) > 1 else None}
+    pending: dict[int, Window | None] = {node: start or (Window.cell(shape[1:]) if len(shape) > 1 else None)}
     for index in range(node, -1, -1):
         if index not in pending:
             continue

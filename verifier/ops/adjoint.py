@@ -11,7 +11,7 @@ from torch import Tensor
 
 from provenn.verifier.ops.arithmetic import Scale
 from provenn.verifier.ops.base import Affine, Op, Shape
-from provenn.verifier.ops.conv import Conv, ConvTranspose
+from provenn.verifier.ops.conv import Conv, ConvTranspose, split_padding
 from provenn.verifier.ops.linear import Linear
 
 
@@ -79,8 +79,21 @@ def linear_part(op: Affine, shapes: tuple[Shape, ...]) -> Affine:
     return Homogeneous(op, shapes)
 
 
+def _convolution_transposed(op: Conv, shape: Shape) -> ConvTranspose:
+    """Cells that no window reaches are added behind."""
+    begin, end = split_padding(op.padding)
+    size = op.offset([shape], op.bias).shape[2:]
+    spans = (d * (k - 1) + 1 for d, k in zip(op.dilation, op.weight.shape[2:], strict=True))
+    axes = zip(shape[1:], begin, end, spans, op.stride, size, strict=True)
+    added = tuple(n + b + e - k - s * (o - 1) for n, b, e, k, s, o in axes)
+    none = op.weight.new_zeros(op.weight.shape[1] * op.groups)
+    return ConvTranspose(op.weight, none, op.stride, op.padding, added, op.dilation, op.groups)
+
+
 def transposed(op: Affine, shapes: tuple[Shape, ...], position: int) -> Affine:
     """The transpose of a linear op in one of its inputs."""
     if isinstance(op, Linear):
         return Linear(op.weight.T.contiguous(), op.weight.new_zeros(op.weight.shape[1]))
+    if isinstance(op, Conv):
+        return _convolution_transposed(op, shapes[0])
     return Adjoint(op, shapes, position)

@@ -219,6 +219,58 @@ class ConvTranspose(Affine):
         """The convolution of coefficients padded with zeros where the output was cropped."""
         return (self._steps.convolve(coefficients, self.weight, None, *self._crops),)
 
+    def offset(self, shapes: Sequence[Shape], like: Tensor) -> Tensor:
+        """b, at every output cell."""
+        return per_channel(self.bias, len(self.stride)).expand(1, -1, *self._size(shapes[0]))
+
+    def reach(self, window: Window, shapes: Sequence[Shape]) -> tuple[Window, ...] | None:
+        """The cells whose kernels reach the window; only windows that move by multiples of the stride have a rule."""
+        if any(t % s for t, s in zip(window.stride, self.stride, strict=True)):
+            return None
+        firsts, extents = [], []
+        for axis, (s, before) in enumerate(self._before(window)):
+            end = self._crops[0][axis] - window.offset[axis] + window.extent[axis] - 1
+            firsts.append(before // s)
+            extents.append(max(1, end // s - before // s + 1))
+        stride = tuple(t // s for t, s in zip(window.stride, self.stride, strict=True))
+        return (Window(window.grid, stride, tuple(-first for first in firsts), tuple(extents)),)
+
+    def linearize_window(self, inputs: Sequence[Interval], parameters: Tensor | None = None) -> WindowLinearization:
+        """The convolution of every row's window; cells beyond the output are cleared first."""
+        shapes = [tuple(inputs[0].lower.shape[1:])]
+
+        def pull(rows: Windowed) -> tuple[tuple[Windowed, ...], Tensor | None]:
+            rows = rows.cleared(self._size(shapes[0]))
+            reached = self.reach(rows.window, shapes)
+            assert reached is not None
+            begin = [self._gap(rows.window, axis) for axis in range(len(self.stride))]
+            whole = zip(self.stride, reached[0].extent, self._steps.span(self.weight), strict=True)
+            lengths = [s * (e - 1) + k for s, e, k in whole]
+            end = tuple(n - b - e for n, b, e in zip(lengths, begin, rows.window.extent, strict=True))
+            values = self._steps.convolve(rows.values.flatten(0, 1), self.weight, None, tuple(begin), end)
+            values = values.reshape(*rows.values.shape[:2], *values.shape[1:])
+            constant = rows.values.flatten(3).sum(3) @ self.bias
+            return (Windowed(reached[0], rows.cells, values, inside=False),), constant
+
+        return pull
+
+    def _before(self, window: Window) -> list[tuple[int, int]]:
+        """By axis the stride, and a number of cells whose stride-th part, rounded down, is where the reach begins."""
+        spans, crops = self._steps.span(self.weight), self._crops[0]
+        axes = zip(self.stride, crops, window.offset, spans, strict=True)
+        return [(s, b - o - (k - 1) + s - 1) for s, b, o, k in axes]
+
+    def _gap(self, window: Window, axis: int) -> int:
+        """Cells from where the first kernel begins to where the window does."""
+        s, before = self._before(window)[axis]
+        return self._crops[0][axis] - window.offset[axis] - s * (before // s)
+
+    def _size(self, shape: Shape) -> Ints:
+        """Of the output, its channels left out."""
+        begin, end = self._crops
+        axes = zip(self.stride, shape[1:], self._steps.span(self.weight), begin, end, strict=True)
+        return tuple(s * (n - 1) + k - b - e for s, n, k, b, e in axes)
+
 
 def split_padding(padding: Ints) -> tuple[Ints, Ints]:
     """(beginnings, ends) of ONNX's list of both."""

@@ -14,7 +14,7 @@ from provenn.verifier.bounds.backward import crown
 from provenn.verifier.bounds.slopes import Effort, alpha_crown
 from provenn.verifier.graph import Graph, Node
 from provenn.verifier.ops.arithmetic import Add, Scale
-from provenn.verifier.ops.conv import Conv
+from provenn.verifier.ops.conv import Conv, ConvTranspose
 from provenn.verifier.ops.relu import Relu
 from provenn.verifier.ops.window import Window, Windowed
 from provenn.verifier.region import Region
@@ -78,6 +78,61 @@ def test_bounds_do_not_depend_on_windows(seed: int, skip: bool) -> None:
         for bound, other in zip(some, others, strict=True):
             torch.testing.assert_close(bound.lower, other.lower, rtol=1e-9, atol=1e-9)
             torch.testing.assert_close(bound.upper, other.upper, rtol=1e-9, atol=1e-9)
+
+
+@settings(max_examples=30, deadline=None)
+@given(GEOMETRY, st.integers(0, 2), st.integers(0, 1000))
+def test_a_transposed_convolution_of_windows_is_that_of_whole_rows(
+    geometry: tuple[int, ...], added: int, seed: int
+) -> None:
+    kernel, stride, begin, end, dilation, groups = geometry
+    added = min(added, stride - 1)
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn((4, 2, kernel, kernel), generator=generator, dtype=torch.float64)
+    bias = torch.randn(2 * groups, generator=generator, dtype=torch.float64)
+    crop = (begin, 0, end, 0)
+    op = ConvTranspose(weight, bias, (stride, stride), crop, (added, added), (dilation, dilation), groups)
+    x = torch.zeros((1, 4, 6, 6), dtype=torch.float64)
+    boxes, shape = box(x, 1.0).box, tuple(op.forward(x).shape[1:])
+    nodes = (Node("input", None, (), (4, 6, 6)), Node("op", op, (0,), shape))
+    for start in schedule.phases(Graph(nodes), 1) or [Window.cell(shape[1:])] * (stride == 1):
+        rows = torch.arange(torch.Size(shape).numel()).reshape(shape)
+        mine = rows[:, -start.offset[0] :: start.stride[0], -start.offset[1] :: start.stride[1]].flatten()
+        index = mine[torch.randint(len(mine), (4, 1), generator=generator)]
+        sign, chosen = torch.ones((4, 1), dtype=torch.float64), torch.ones((4, 1), dtype=torch.bool)
+        narrow = schedule.Chunk(None, index, sign, chosen, True, start).coefficients(shape)
+        whole = schedule.Chunk(None, index, sign, chosen, windows=False).coefficients(shape)
+        assert isinstance(narrow, Windowed)
+        assert isinstance(whole, Tensor)
+        torch.testing.assert_close(narrow.dense(shape), whole)
+        (pulled,), constant = op.linearize_window([boxes])(narrow)
+        (expected,), offset = op.linearize([boxes])(whole)
+        torch.testing.assert_close(pulled.dense((4, 6, 6)), expected)
+        torch.testing.assert_close(constant, offset)
+    assert op.reach(Window((3, 3), (stride + 1,) * 2, (0, 0), (1, 1)), [(4, 6, 6)]) is None or stride == 1
+
+
+@pytest.mark.parametrize("strides", [(2, 2), (2, 1), (3, 2), (2, 3)])
+def test_bounds_behind_transposed_convolutions_do_not_depend_on_phases(strides: tuple[int, int]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    nodes = [Node("input", None, (), (3, 4, 4))]
+    for k, stride in enumerate(strides):
+        weight = torch.randn((3, 3, 3, 3), generator=generator, dtype=torch.float64) / 3
+        op = ConvTranspose(weight, torch.zeros(3).double(), (stride,) * 2, (1,) * 4, (stride - 1,) * 2, (1, 1), 1)
+        shape = tuple(op.forward(torch.zeros((1, *nodes[-1].shape), dtype=torch.float64)).shape[1:])
+        nodes.append(Node(f"conv{k}", op, (len(nodes) - 1,), shape))
+        nodes.append(Node(f"relu{k}", Relu(), (len(nodes) - 1,), shape))
+    graph = Graph(tuple(nodes))
+    region = region_of(graph, 1)
+    with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(schedule, "SMALL_ELEMENTS", 1 << 40)
+        assert schedule.phases(graph, 3), "the last rows are windows of one phase"
+        found = crown(graph, region).bounds
+        patch.setattr(schedule, "phases", lambda graph, node: [])
+        dense = crown(graph, region).bounds
+    for bound, other in zip(found, dense, strict=True):
+        torch.testing.assert_close(bound.lower, other.lower, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(bound.upper, other.upper, rtol=1e-9, atol=1e-9)
 
 
 def test_windows_of_one_node_are_added_where_they_overlap() -> None:
