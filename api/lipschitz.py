@@ -10,13 +10,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from math import fsum, prod, sqrt
+from math import fsum, prod
 
 import torch
 
+from provenn.api import lipschitz_jacobian
 from provenn.api.certification import load_model
 from provenn.api.lipschitz_channels import proofs, wanted
 from provenn.api.lipschitz_question import Question
+from provenn.api.lipschitz_rows import RowGroup
 from provenn.api.proofs import OutOfTime
 from provenn.solvers.base import Budget, Progress, Verdict, silent
 from provenn.solvers.lipsdp import conic, methods
@@ -33,11 +35,18 @@ from provenn.verifier.interval import Interval
 from provenn.verifier.ops.implicit import Implicit
 from provenn.verifier.region import Region
 
+METHODS = methods.METHODS | lipschitz_jacobian.NAMED
+"""What `--method` may name, and what it says."""
+
 CLOSED = ("norm-product", "eclipse-fast")
 """Methods that take milliseconds and end."""
 
 PROOFS = 4.0
 """Time that is kept for proving and checking every group, in units of the first proof's."""
+
+PROOF_CUBIC = 4.5e-11
+"""Seconds of a proof by multipliers over the cube of the coordinates, on one core: where it would not end in time
+`auto` leaves it at bounds of the Jacobian."""
 
 GRACE, GRACE_SHARE = 5.0, 0.5
 """Seconds, and share of all seconds, that a proof under way may take beyond the time: its number is not lost."""
@@ -66,8 +75,8 @@ class Options:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.method not in methods.METHODS:
-            raise BackendError(self.method, f"no such method; there are {', '.join(methods.METHODS)}")
+        if self.method not in METHODS:
+            raise BackendError(self.method, f"no such method; there are {', '.join(METHODS)}")
         if self.solver is not None and self.method != "lipsdp-conic":
             raise BackendError(self.method, "it takes no solver: that is for lipsdp-conic")
         if self.method == "lipsdp-conic" and (status := conic.availability(self.conic)) != "available":
@@ -160,35 +169,6 @@ def bound_statement(
         return run.nothing(Verdict.TIMEOUT, str(end))
 
 
-@dataclass(eq=False)
-class _Group:
-    """Rows that are bounded together: their task, the best point so far, and what found it."""
-
-    rows: list[int]
-    task: Task
-    point: Point | None = None
-    first: Point | None = None
-    method: str = ""
-
-    @property
-    def value(self) -> float:
-        """The constant that the point is about."""
-        return 0.0 if self.point is None else sqrt(max(self.task.bound(self.point.metric), 0.0))
-
-    @property
-    def least(self) -> float:
-        """What no point of this kind is below, as far as is known."""
-        return 0.0 if self.point is None else sqrt(max(self.point.lower, 0.0))
-
-    def found(self, point: Point, method: str) -> None:
-        """Takes a point if it is better, and what it says of the optimum."""
-        if self.point is None or self.task.bound(point.metric) < self.task.bound(self.point.metric):
-            lower = max(point.lower, 0.0 if self.point is None else self.point.lower)
-            self.point, self.method = Point(point.metric, point.multipliers, lower), method
-        elif point.lower > self.point.lower:
-            self.point = Point(self.point.metric, self.point.multipliers, point.lower)
-
-
 class _Run:
     """One question, from the first closed form to the checked certificate."""
 
@@ -197,7 +177,7 @@ class _Run:
     ) -> None:
         self.model, self.question, self.statement, self.options = model, question, statement, options
         self.progress, self.budget = progress, Budget(options.seconds)
-        self.groups: list[_Group] = []
+        self.groups: list[RowGroup] = []
         self.stats: dict[str, float] = {}
         self.interrupted = False
         self.methods: list[str] = []
@@ -212,7 +192,20 @@ class _Run:
         if wanted(prover, self.options.method):
             found = self._channels(prover)
             return self._sealed(prover, network, found) if found else self.nothing(Verdict.UNKNOWN, LARGE)
-        if not self._begin(self._program(prover.boxes(self.model.graph))):
+        if self.options.method in lipschitz_jacobian.METHODS:
+            self.methods = [self.options.method]
+            with self._timed("proof_seconds"):
+                found = lipschitz_jacobian.proofs(prover, self.options.method, self.progress)
+            return self._sealed(prover, network, found)
+        known: dict[int, Proved] = {}
+        if self.options.method == "auto":
+            with self._timed("proof_seconds"):
+                known = lipschitz_jacobian.first(prover, self.budget, self.progress)
+        count = len(self.statement.rows)
+        if len(known) == count and not self._affordable(prover):
+            self.methods = ["crown"]
+            return self._sealed(prover, network, [known[row] for row in range(count)])
+        if not self._begin(self._program(prover.boxes(self.model.graph)), known):
             reason = POSED if self.model.implicit else LARGE
             return self.nothing(Verdict.UNKNOWN, reason, self.model.implicit)
         start = time.monotonic()
@@ -228,6 +221,14 @@ class _Run:
                 self.progress(number, len(self.groups), "proof")
                 proved.append(self._proved(prover, group))
         return self._sealed(prover, network, proved)
+
+    def _affordable(self, prover: Prover) -> bool:
+        """Whether proofs by multipliers would end in the time."""
+        try:
+            size: int = prover.units.increments.end
+        except CertificateRejected:
+            return False
+        return PROOFS * PROOF_CUBIC * size**3 * len(self.statement.groups) <= self.budget.left
 
     def _sealed(self, prover: Prover, network: Network, proved: Sequence[Proved]) -> LipschitzResult:
         """The certificate, checked again, and the bound from below."""
@@ -314,7 +315,7 @@ class _Run:
             return None
         return Region.of([around.inputs()], self.model.graph.input_shape, "cpu", torch.float64)
 
-    def _begin(self, program: Program) -> bool:
+    def _begin(self, program: Program, known: dict[int, Proved]) -> bool:
         """Makes the groups, each with a closed form; False if one has none."""
         shared = self.options.method == "lipsdp-layer"
         self.stats |= {"coordinates": program.size, "units": sum(program.sizes[1:]), "groups": 0}
@@ -322,7 +323,8 @@ class _Run:
             for rows in self.statement.groups:
                 chosen = torch.tensor([self.statement.rows[i] for i in rows], dtype=torch.float64)
                 output = {k: chosen @ matrix for k, matrix in program.output.items()}
-                group = _Group(rows, Task(program.with_output(output), self.statement.norm, shared))
+                task = Task(program.with_output(output), self.statement.norm, shared)
+                group = RowGroup(rows, task, jacobian=known.get(rows[0]) if len(rows) == 1 else None)
                 self.groups.append(group)
                 self._tick()
                 self.progress(len(self.groups) - 1, len(self.statement.groups), "closed forms")
@@ -331,7 +333,7 @@ class _Run:
         self.stats["groups"] = len(self.groups)
         return True
 
-    def _first(self, group: _Group) -> bool:
+    def _first(self, group: RowGroup) -> bool:
         group.first, group.method = methods.closed_form(group.task, self.options.method)
         group.point = group.first
         return group.point is not None
@@ -357,7 +359,7 @@ class _Run:
                 if rest and group.value == before and not group.least:
                     rest = [group, *rest[: len(rest) // 2]]
 
-    def _solve(self, group: _Group, seconds: float) -> None:
+    def _solve(self, group: RowGroup, seconds: float) -> None:
         method, calls, found = self.options.method, 0, group.point
         assert found is not None
         name = method if method == "lipsdp-layer" else "lipsdp-neuron"
@@ -380,13 +382,21 @@ class _Run:
         values = [group.value for group in self.groups]
         return fsum(values) if self.statement.output == "1" else max(values)
 
-    def _proved(self, prover: Prover, group: _Group) -> Proved:
-        """From the best point, or else from the closed form.   Raises: CertificateRejected if neither can be proved."""
+    def _proved(self, prover: Prover, group: RowGroup) -> Proved:
+        """From the best point, or else from the closed form; or what bounds of the Jacobian prove, if that is less.
+
+        Raises: CertificateRejected if nothing is proved.
+        """
         for point in (group.point, group.first):
             assert point is not None
             values = (point.metric.numpy(), point.multipliers.numpy())
             if (found := prover.least(group.rows, group.task.program, values)) is not None:
-                return found
+                if group.jacobian is None or found.upper < group.jacobian.upper:
+                    return found
+                break
+        if group.jacobian is not None:
+            group.method = "crown"
+            return group.jacobian
         raise CertificateRejected("lipschitz", "rounding outweighs what the multipliers found have to spare")
 
     @property

@@ -89,7 +89,7 @@ class JobRequest(Request):
     method: str = Field(
         "auto",
         description="a name of GET /v1/backends; for inputs also lipschitz; for lipschitz one of auto, norm-product, "
-        "eclipse-fast, lipsdp-layer, lipsdp-neuron, lipsdp-channel, lipsdp-conic",
+        "eclipse-fast, lipsdp-layer, lipsdp-neuron, lipsdp-channel, lipsdp-conic, crown, ibp",
     )
     budget: BudgetRequest = Field(default_factory=lambda: BudgetRequest(seconds=60.0))
     seed: Annotated[int, Field(strict=True, ge=0, lt=1 << 32)] = 0

@@ -170,10 +170,12 @@ LIPSCHITZ_EPILOG = """Examples:
   provenn lipschitz model.onnx --rows pairs:3
   provenn lipschitz model.onnx --norm inf --to 1 --rows 0,2
   provenn lipschitz model.onnx --at x.npy --eps 0.1 --region-norm 2 --timeout 300
+  provenn lipschitz model.onnx --norm inf --at x.npy --eps 8/255 --to inf --method crown
   provenn lipschitz model.onnx --method lipsdp-conic --solver clarabel
 
 Methods: auto (until optimal, or the time ends), norm-product and eclipse-fast (milliseconds, loose), lipsdp-layer,
-lipsdp-neuron (tightest), lipsdp-channel (large convolutions), lipsdp-conic (by cvxpy). The checker proves every number.
+lipsdp-neuron (tightest), lipsdp-channel (large convolutions), lipsdp-conic (by cvxpy); crown and ibp (bounds of the
+Jacobian, for --norm inf around an input: seconds where lipsdp takes minutes). The checker proves every number.
 
 Exit codes: 0 proved, 11 no proof, 12 no number in the time, 2 bad input, 1 internal error.
 

@@ -31,7 +31,8 @@ from provenn.solvers.lipsdp.layout import METHOD, Layout, layout, rows_of
 from provenn.verifier.certificate.lipschitz import Channels, Prover
 from provenn.verifier.check.bordered import OUTPUT, Border, borders, ending
 from provenn.verifier.check.lipschitz import Units
-from provenn.verifier.check.quadratic import Layer, dense
+from provenn.verifier.check.network import dense
+from provenn.verifier.check.quadratic import Layer
 from provenn.verifier.check.torus import kernel
 from provenn.verifier.errors import BackendError, ResourceLimit
 from provenn.verifier.graph import Graph

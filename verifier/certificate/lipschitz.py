@@ -91,7 +91,8 @@ class Channels:
 class Proved:
     """|C_rows (f(x) - f(y))|_2 <= upper |scale * (x - y)|, by these multipliers, and for l_inf this metric [inputs].
 
-    channels: where the proof is one frequency by frequency.
+    channels: where the proof is one frequency by frequency; boxes: where it is one of jacobian.py, of a single row, the
+    intervals by the names of the adjoint network's steps.
     """
 
     rows: tuple[int, ...]
@@ -99,12 +100,13 @@ class Proved:
     multipliers: Mapping[str, Array]
     metric: Array | None
     channels: Channels | None = None
+    boxes: Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]] | None = None
 
 
 class Prover:
     """The kernel's reading of a network for one statement, from which all of its claims are proved.
 
-    Raises: CertificateRejected where the kernel does not read the region, or finds too many units.
+    Raises: CertificateRejected where the kernel does not read the region.
     """
 
     def __init__(self, network: Network, statement: Statement, tick: Callable[[], object] = lambda: None) -> None:
@@ -232,20 +234,8 @@ class Prover:
         """The certificate's files, for one claim a group."""
         draft = self.draft
         for number, claim in enumerate(proved):
-            names = dict[str, str]()
-            for step, values in claim.multipliers.items():
-                names[step] = f"l{number}.{len(names)}"
-                draft.tensors[names[step]] = values
-            content: dict[str, Any] = {"kind": "lipschitz", "case": 0, "rows": list(claim.rows)}
-            if claim.channels is not None:
-                maps = {step: list(numbers) for step, numbers in claim.channels.maps.items()}
-                content |= {"kind": "lipschitz-torus", "maps": maps, "torus": list(claim.channels.torus)}
-                content["cut"] = f"l{number}.cut"
-                draft.tensors[content["cut"]] = claim.channels.cut
-            if claim.metric is not None:
-                draft.tensors[f"l{number}.metric"] = claim.metric
-                content["metric"] = f"l{number}.metric"
-            draft.add(**content, upper=claim.upper.hex(), multipliers=names, uses=list(self.uses))
+            content = {"case": 0, "rows": list(claim.rows), **_written(claim, f"l{number}", draft.tensors)}
+            draft.add(**content, upper=claim.upper.hex(), uses=list(self.uses))
         text, name = self.statement.text(self.uppers(proved)), "specification.json"
         payload = write_payload(draft.used())
         manifest = {
@@ -260,6 +250,29 @@ class Prover:
             "statistics": {"claims": len(draft.claims)},
         }
         return {MANIFEST: sealed(manifest), name: text, PAYLOAD: payload}
+
+
+def _written(claim: Proved, prefix: str, tensors: dict[str, NDArray[Any]]) -> dict[str, Any]:
+    """A claim's kind and what belongs to it, its arrays put into `tensors`."""
+    content: dict[str, Any] = {"kind": "lipschitz"}
+    if claim.boxes is not None:
+        content = {"kind": "lipschitz-jacobian", "lowers": {}, "uppers": {}}
+        for number, (step, ends) in enumerate(claim.boxes.items()):
+            for side, values in zip(("lower", "upper"), ends, strict=True):
+                content[f"{side}s"][step] = f"{prefix}.{number}.{side}"
+                tensors[f"{prefix}.{number}.{side}"] = values
+        return content
+    content["multipliers"] = {step: f"{prefix}.{number}" for number, step in enumerate(claim.multipliers)}
+    tensors |= {entry: claim.multipliers[step] for step, entry in content["multipliers"].items()}
+    if claim.channels is not None:
+        maps = {step: list(numbers) for step, numbers in claim.channels.maps.items()}
+        content |= {"kind": "lipschitz-torus", "maps": maps, "torus": list(claim.channels.torus)}
+        content["cut"] = f"{prefix}.cut"
+        tensors[content["cut"]] = claim.channels.cut
+    if claim.metric is not None:
+        content["metric"] = f"{prefix}.metric"
+        tensors[content["metric"]] = claim.metric
+    return content
 
 
 def _narrower(step: Step, box: Box) -> bool:

@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from provenn.verifier.check.network import dense
 from provenn.verifier.check.psd import SAFE, proved_positive, scaling
-from provenn.verifier.check.quadratic import COORDINATES, Blocks, Increments, Layer, dense, scaled
+from provenn.verifier.check.quadratic import COORDINATES, Blocks, Increments, Layer, scaled
 from provenn.verifier.check.rounding import Array, require, unit
 
 LOST = 2.0**-850  # above the underflow of a number of (17)

@@ -243,19 +243,14 @@ class _Case:
         lower, upper = self.tensors[claim["lower"]], self.tensors[claim["upper"]]
         fits = len(lower) == len(upper) == self.network.steps[index].length and lower.dtype == upper.dtype == np.float32
         require(index >= 0 and fits, claim["id"], f"{node} is not to be bounded, or not by such numbers")
-        require((lower <= upper).all(), claim["id"], f"{node}: a lower bound lies above the upper bound")
         box = self.bounds.box(index)
         require(claim["rows"] or not claim["own"], claim["id"], "slopes of rows that are not there")
         if claim["rows"]:
             own = {step: self.tensors[name] for step, name in claim["own"].items()}
             box = cut_by_rows(self.bounds, index, self.tensors[claim["rows"]], own)
         self.bounds.choose(slopes_of(self.network, claim["slopes"], self.tensors))
-        for sign, side, claimed, proved in ((1, "lower", lower, box.lower), (-1, "upper", -upper, -box.upper)):
-            wrong = np.flatnonzero(~(proved >= claimed))
-            if claim["method"] == "crown":
-                wrong = wrong[~(self.bounds.neuron_bounds(index, wrong, sign) >= claimed[wrong])]
-            require(not len(wrong), claim["id"], f"{node}: the {side} bound of neuron {wrong[:1]} is too tight")
-        self.bounds.accept(index, Box(lower.astype(np.float64), upper.astype(np.float64)))
+        claimed = Box(lower.astype(np.float64), upper.astype(np.float64))
+        self.bounds.take(index, claimed, box, claim["method"] == "crown", claim["id"])
 
     def _tree(self, claim: Claim, found: dict[int, Fraction]) -> None:
         """Puts the smallest margins, by clause, of a tree that proves some clauses into `found`."""

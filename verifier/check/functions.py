@@ -119,6 +119,22 @@ def smooth(value: Callable[[Array], Array], derivative: Callable[[Array], Array]
     return Function(between, enclosure)
 
 
+def gain(a: Array, b: Array) -> Function:
+    """Multiplication of x by some d in [a, b], each [n]: which one is not known, so what is proved holds for all.
+
+    (1b) with the corners (x, d) of [l, u] x [a, b] for breakpoints: d x - slope x is extreme at one, being linear in x
+    and in d. The lower envelope is b x below 0, a x above, concave, so its chord is the best line; above likewise.
+    """
+
+    def enclosure(lower: Array, upper: Array) -> Enclosure:
+        points, values = [lower, lower, upper, upper], [b * lower, a * lower, a * upper, b * upper]
+        radius = 2.0**-52 * np.maximum.reduce([np.abs(p) for p in values]) + 2.0**-1000
+        chords = [_secant(lower, values[k], upper, values[k + 2]) for k in (0, 1)]
+        return Enclosure(points, values, radius, [a, b, *chords])
+
+    return Function(lambda lower, upper: (a, b), enclosure)
+
+
 def between(least: float, most: float) -> Function:
     """Slopes only, the same everywhere."""
     return Function(lambda lower, upper: (np.full(lower.shape, least), np.full(lower.shape, most)))

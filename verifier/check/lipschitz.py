@@ -9,12 +9,14 @@ the units of all its stages, one stage after the other, windows in order.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from provenn.verifier.check.bordered import Bordered, borders, ending
-from provenn.verifier.check.functions import RELU
+from provenn.verifier.check.functions import RELU, Slopes
+from provenn.verifier.check.jacobian import adjoint, prove_row, row_bounds
 from provenn.verifier.check.manifest import Tensors
 from provenn.verifier.check.network import Affine, Elementwise, Implicit, Index, MaxPool, Network, Step
 from provenn.verifier.check.quadratic import COORDINATES, Increments, Quadratic, needed
@@ -66,10 +68,10 @@ def _running(pool: MaxPool, before: list[Step]) -> list[Step]:
 
 
 class Units:
-    """A network's units: their slopes everywhere, or over the proved boxes of `bounds`, and their increments.
+    """A network's units: their slopes (1c) everywhere, or over the proved boxes of `bounds`, and what follows.
 
     lengths: how many multipliers each step has, by its name; only steps that the output depends on are there.
-    Raises: CertificateRejected if some interval is not known, or there are too many units.
+    Raises: CertificateRejected for implicit layers over a region.
     """
 
     def __init__(self, network: Network, bounds: Bounds | None = None) -> None:
@@ -81,13 +83,23 @@ class Units:
         implicit = any(isinstance(self.network.steps[j], Implicit) for j in used)
         require(not (implicit and bounds), "model", "a network with implicit layers has no bounds over a region")
         inner = bounds and _within(self.network, network, bounds, place, numbers)
-        slopes = {}
+        self.slopes = dict[int, Slopes]()
         for j in used:
             step = self.network.steps[j]
             assert isinstance(step, Elementwise | Implicit)
             everywhere = Box(np.full(step.length, -np.inf), np.full(step.length, np.inf))
-            slopes[j] = step.function.slopes(*(inner.box(step.sources[0]) if inner else everywhere))
-        self.increments = Increments(self.network, slopes)
+            self.slopes[j] = step.function.slopes(*(inner.box(step.sources[0]) if inner else everywhere))
+
+    @cached_property
+    def increments(self) -> Increments:
+        """For LipSDP.   Raises: CertificateRejected if some interval is not known, or there are too many units."""
+        with np.errstate(all="ignore"):
+            return Increments(self.network, self.slopes)
+
+    @cached_property
+    def adjoint(self) -> Network:
+        """For jacobian.py.   Raises: CertificateRejected if some interval is not known."""
+        return adjoint(self.network, self.slopes)
 
     def quadratic(
         self, rows: Sequence[Vector], multipliers: Mapping[str, Array], claim: int | str = ""
@@ -153,34 +165,45 @@ def prove(
     units: Units, stated: Lipschitz, claims: Sequence[Mapping[str, Any]], tensors: Tensors, tick: Callable[[], object]
 ) -> None:
     """Proves the claims, and that they are all that is stated.   Raises: CertificateRejected naming what is not."""
-    inputs, proved = units.network.steps[0].length, list[tuple[list[int], Fraction]]()
+    proved = list[tuple[list[int], Fraction]]()
     for claim in claims:
         tick()
         name, rows, upper = claim["id"], claim["rows"], number(claim["upper"])
         known = rows and all(type(i) is int and 0 <= i < len(stated.rows) for i in rows) and len({*rows}) == len(rows)
         require(known and upper >= 0, name, "it is about rows that are not there, or twice there, or its number is < 0")
-        require((stated.inward == "inf") == bool(claim["metric"]), name, "a metric is for the l-infinity norm")
-        if claim["metric"]:
-            D = tensors[claim["metric"]].astype(np.float64)
-            fits = tensors[claim["metric"]].dtype.kind == "f" and len(D) == inputs and within_range(D)
-            require(fits and (D >= 0).all(), name, f"its metric has not {inputs} numbers >= 0 in range")
-            pairs = zip(D.tolist(), stated.scale or [Fraction(1)] * inputs, strict=True)
-            above = sum(Fraction(-float_below(-Fraction(d) / s**2)) for d, s in pairs) <= upper**2
-            require(above, name, "its metric is larger than its number")
+        if claim["kind"] == "lipschitz-jacobian":
+            local = stated.region and stated.inward == "inf" and len(rows) == 1
+            require(local, name, "it is for one row, over a region, in the l-infinity norm")
+            holds = prove_row(row_bounds(units.adjoint, stated.rows[rows[0]], tick), stated.scale, claim, tensors)
         else:
-            D = metric(upper, stated.scale, inputs)
-        multipliers = {step: tensors[entry] for step, entry in claim["multipliers"].items()}
-        matrix = [stated.rows[i] for i in rows]
-        if claim["kind"] == "lipschitz-torus":
-            cut = tensors.get(claim["cut"], np.zeros(0, np.int64))
-            torus = units.torus(matrix, multipliers, claim)
-            fits = cut.dtype.kind == "f" and len(cut) == torus.grids[torus.last].rows and within_range(cut)
-            holds = fits and torus.proves(D, cut.astype(np.float64), tick)
-        else:
-            holds = units.quadratic(matrix, multipliers, name).proves(D)
+            holds = _by_multipliers(units, stated, claim, tensors, tick)
         require(holds, name, f"{claim['upper']} is not proved")
         proved.append((rows, upper))
     _require_whole(stated, proved)
+
+
+def _by_multipliers(
+    units: Units, stated: Lipschitz, claim: Mapping[str, Any], tensors: Tensors, tick: Callable[[], object]
+) -> bool:
+    """Whether a claim of LipSDP's kinds is proved.   Raises: CertificateRejected."""
+    inputs, name, upper = units.network.steps[0].length, claim["id"], number(claim["upper"])
+    require((stated.inward == "inf") == bool(claim["metric"]), name, "a metric is for the l-infinity norm")
+    D = metric(upper, stated.scale, inputs)
+    if claim["metric"]:
+        D = tensors[claim["metric"]].astype(np.float64)
+        fits = tensors[claim["metric"]].dtype.kind == "f" and len(D) == inputs and within_range(D)
+        require(fits and (D >= 0).all(), name, f"its metric has not {inputs} numbers >= 0 in range")
+        pairs = zip(D.tolist(), stated.scale or [Fraction(1)] * inputs, strict=True)
+        above = sum(Fraction(-float_below(-Fraction(d) / s**2)) for d, s in pairs) <= upper**2
+        require(above, name, "its metric is larger than its number")
+    multipliers = {step: tensors[entry] for step, entry in claim["multipliers"].items()}
+    matrix = [stated.rows[i] for i in claim["rows"]]
+    if claim["kind"] == "lipschitz":
+        return units.quadratic(matrix, multipliers, name).proves(D)
+    cut = tensors.get(claim["cut"], np.zeros(0, np.int64))
+    torus = units.torus(matrix, multipliers, claim)
+    fits = cut.dtype.kind == "f" and len(cut) == torus.grids[torus.last].rows and within_range(cut)
+    return fits and torus.proves(D, cut.astype(np.float64), tick)
 
 
 def _require_whole(stated: Lipschitz, proved: Sequence[tuple[list[int], Fraction]]) -> None:

@@ -30,6 +30,8 @@ KINDS |= {"margin": CLAIM | {"clause": int, "row": int, "above": str}}
 KINDS |= {"lipschitz": {"id": int, "kind": str, "case": int, "rows": list, "upper": str, "multipliers": dict}}
 KINDS["lipschitz"] |= {"metric": str, "uses": list}
 KINDS["lipschitz-torus"] = KINDS["lipschitz"] | {"maps": dict, "torus": list, "cut": str}
+KINDS["lipschitz-jacobian"] = {"id": int, "kind": str, "case": int, "rows": list, "upper": str}
+KINDS["lipschitz-jacobian"] |= {"lowers": dict, "uppers": dict, "uses": list}
 KINDS |= {"tree": {"id": int, "kind": str, "case": int, "clauses": list, "steps": list, "chunks": list, "uses": list}}
 OPTIONAL: dict[str, Any] = {"slopes": {}, "own": {}, "rows": "", "metric": ""}
 """Keys and types. interval: the value `node` lies in [lower, upper] (payload entries) over the inputs of `case`;
@@ -38,9 +40,10 @@ rows, own (optional): some bounds have slopes of their own: entry of j + 1 for t
 the upper one; name of a ReLU step -> entry of their slopes, one after the other. tree: chunks [name, sha256] of files,
 in which `steps` are split, prove some clauses of the case (trees.py). lipschitz: rows of C together in l2, `upper`;
 multipliers: name of a nonlinear step -> entry; metric: entry, for the l-infinity norm only (lipschitz.py).
-lipschitz-torus: maps: name of a step -> [channels, extents, steps], torus: cells, cut: entry (torus.py)."""
+lipschitz-torus: maps: name of a step -> [channels, extents, steps], torus: cells, cut: entry (torus.py).
+lipschitz-jacobian: lowers, uppers: name of a step -> entry of its interval's ends (jacobian.py)."""
 
-NAMED = ("slopes", "own", "multipliers")  # step -> entry of the payload
+NAMED = ("slopes", "own", "multipliers", "lowers", "uppers")  # step -> entry of the payload
 
 TYPES = {"F32": "<f4", "F64": "<f8", "U8": "u1", "I32": "<i4"}
 Tensors = Mapping[str, NDArray[Any]]

@@ -6,7 +6,7 @@ How a float32 runtime executes the steps, and what each then errs by, is in sing
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import scipy.sparse
@@ -17,6 +17,11 @@ from provenn.verifier.check.rounding import Array
 
 Matrix: TypeAlias = "Array | scipy.sparse.csr_array"
 Index = NDArray[np.int64]
+
+
+def dense(block: Any) -> Array:
+    """Any matrix as an array."""
+    return np.asarray(block.toarray() if scipy.sparse.issparse(block) else block)
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse
 
-from provenn.verifier.check.network import Affine, Elementwise, Implicit, Index, Matrix, Network
+from provenn.verifier.check.network import Affine, Elementwise, Implicit, Index, Matrix, Network, dense
 from provenn.verifier.check.psd import SAFE, proved_positive
 from provenn.verifier.check.rounding import Array, require, unit
 from provenn.verifier.check.tensors import NONZERO_LIMIT
@@ -56,8 +56,7 @@ class Increments:
     def __init__(self, network: Network, slopes: Mapping[int, tuple[Array, Array]]) -> None:
         self.network, self.slopes, steps = network, slopes, network.steps
         units = {i: np.flatnonzero(a < b) for i, (a, b) in slopes.items()}
-        known = all(np.isfinite(a + b).all() and (a <= b).all() for a, b in slopes.values())
-        require(known, "model", "the slopes of a neuron are not known")
+        require(all(known(a, b) for a, b in slopes.values()), "model", "the slopes of a neuron are not known")
         ends = np.cumsum([steps[0].length, *(len(units[i]) for i in sorted(units))]).tolist()
         self.end = ends[-1]
         self.place = {i: slice(e - len(units[i]), e) for i, e in zip(sorted(units), ends[1:], strict=True)}
@@ -166,14 +165,14 @@ def needed(network: Network) -> list[int]:
     return sorted(found)
 
 
+def known(a: Array, b: Array) -> bool:
+    """Whether slopes are numbers, a <= b."""
+    return bool(np.isfinite(a + b).all() and (a <= b).all())
+
+
 def scaled(numbers: Array, block: Matrix) -> Any:
     """Rows of a block, each times a number."""
     return scipy.sparse.diags_array(numbers) @ block if scipy.sparse.issparse(block) else numbers[:, None] * block
-
-
-def dense(block: Any) -> Array:
-    """Any block as an array."""
-    return np.asarray(block.toarray() if scipy.sparse.issparse(block) else block)
 
 
 def _entries(left: Any, right: Any) -> int:

@@ -22,7 +22,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import scipy.sparse
 
-from provenn.verifier.check.network import Affine, Elementwise, Index, Matrix, MaxPool, Network, Step
+from provenn.verifier.check.network import Affine, Elementwise, Index, Matrix, MaxPool, Network, Step, dense
 from provenn.verifier.check.rounding import UNDERFLOW, Array, CertificateRejected, down, require, unit, up
 from provenn.verifier.check.single import executions, penalty
 
@@ -162,32 +162,47 @@ class Bounds:
         rows are exact floats. constant: of nonlinear steps only the range is used (method "interval").
         """
         chunk = max(1, CHUNK_BYTES // (8 * max(step.length for step in self.network.steps[: index + 1])))
-        parts = [np.zeros(0)]
+        parts, sparse = [np.zeros(0)], isinstance(self.network.steps[index], Affine)
         for start in range(0, rows.shape[0], chunk):
             some: Any = rows[start : start + chunk]
-            parts.append(self.pulled(index, some.toarray() if scipy.sparse.issparse(some) else some, constant))
+            parts.append(self.pulled(index, some if sparse else dense(some), constant))
         return np.concatenate(parts)
 
+    def take(self, index: int, claimed: Box, known: Box, by_rows: bool, claim: int) -> None:
+        """Proves the claimed box of a step, by rows what the known one does not imply, and accepts it.
+
+        Raises: CertificateRejected.
+        """
+        name, (lower, upper) = self.network.steps[index].name, claimed
+        require((lower <= upper).all(), claim, f"{name}: a lower bound lies above the upper bound")
+        for sign, side, least, proved in ((1, "lower", lower, known.lower), (-1, "upper", -upper, -known.upper)):
+            wrong = np.flatnonzero(~(proved >= least))
+            if by_rows:
+                wrong = wrong[~(self.neuron_bounds(index, wrong, sign) >= least[wrong])]
+            require(not len(wrong), claim, f"{name}: the {side} bound of neuron {wrong[:1]} is too tight")
+        self.accept(index, claimed)
+
     def pulled(
-        self, index: int, rows: Array, constant: bool = False, free: Free | None = None, box: Box | None = None
+        self, index: int, rows: Matrix, constant: bool = False, free: Free | None = None, box: Box | None = None
     ) -> Array:
-        """(2) to (4) for one chunk of rows, as in `lower_bounds`.
+        """(2) to (4) for one chunk of rows, as in `lower_bounds`; sparse ones of an affine step only.
 
         free: how elementwise steps are passed, instead of by the region's lines; box [r, n]: where each row's inputs
         lie, instead of in the region's box.
         """
         self.tick()
-        coefficients = {index: rows}
-        total, terms, largest = np.zeros(len(rows)), np.zeros(len(rows)), self.boxes[0].largest.sum()
+        coefficients: dict[int, Any] = {index: rows}
+        total, terms, largest = np.zeros(rows.shape[0]), np.zeros(rows.shape[0]), self.boxes[0].largest.sum()
         for i in filter(coefficients.__contains__, range(index, 0, -1)):
             step, a, extra = self.network.steps[i], coefficients.pop(i), self.penalty(i)
             if extra is not None:
-                terms += np.abs(a) @ (extra / self._unit)  # E then holds |A_t| delta_t
+                terms += abs(a) @ (extra / self._unit)  # E then holds |A_t| delta_t
             if isinstance(step, Affine):
                 total += a @ step.bias
-                terms += np.abs(a) @ self._size(i)
+                terms += abs(a) @ self._size(i)
                 ends = np.cumsum([self.network.steps[source].length for source in step.sources])[:-1]
-                pulled = np.split(a @ step.matrix, ends, axis=1) if len(ends) else [a @ step.matrix]
+                whole = dense(a @ step.matrix)
+                pulled = np.split(whole, ends, axis=1) if len(ends) else [whole]
             elif free and isinstance(step, Elementwise):
                 terms += np.abs(a) @ self._size(i)
                 new, least = free(i, step, a)
@@ -207,7 +222,7 @@ class Bounds:
                     new = coefficients[source] + new
                     terms += np.abs(new) @ self.box(source).largest
                 coefficients[source] = new
-        first = coefficients.get(0, np.zeros((len(rows), self.network.steps[0].length)))
+        first = coefficients.get(0, np.zeros((len(total), self.network.steps[0].length)))
         return self._concretized(first, total, terms, largest, box or self.boxes[0])
 
     def _size(self, index: int) -> Array:

@@ -14,6 +14,8 @@ from onnx import helper
 from scipy.optimize import minimize
 
 from provenn.verifier.certificate.emit import loosened
+from provenn.verifier.certificate.jacobian import JacobianProver
+from provenn.verifier.certificate.lipschitz import Prover, Statement
 from provenn.verifier.certificate.payload import write_payload
 from provenn.verifier.check import Network
 from provenn.verifier.check.lipschitz import Units, metric
@@ -163,6 +165,22 @@ def bundle(
     stated = {"format": FORMAT, "semantics": "real", "verdict": "verified", "claims": made, "produced_by": {}}
     manifest = sealed({**stated, **parts, "statistics": {}})
     return {"manifest.json": manifest, "specification.json": text, "payload.safetensors": payload}
+
+
+def box(lower: Any, upper: Any) -> dict[str, list[str]]:
+    """A region."""
+    return {side: [float(v).hex() for v in values] for side, values in (("lower", lower), ("upper", upper))}
+
+
+def by_jacobians(
+    network: Network, lower: Any, upper: Any, rows: Any = None, **more: Any
+) -> tuple[dict[str, bytes], Array]:
+    """A certificate of rows over a box, and its numbers; more: scale, outward."""
+    rows = unit_rows(network.steps[network.output].length) if rows is None else rows
+    exact = tuple(tuple(float(c) for c in row) for row in rows)
+    prover = Prover(network, Statement(exact, "inf", more.get("outward", "each"), more.get("scale"), box(lower, upper)))
+    claims = [JacobianProver(prover).prove(i) for i in range(len(rows))]
+    return prover.bundle(claims, {}), np.array([claim.upper for claim in claims])
 
 
 def activated(op: str, widths: Sequence[int], seed: int = 0, **attributes: Any) -> bytes:
