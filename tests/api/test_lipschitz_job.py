@@ -82,7 +82,7 @@ def test_robustness_from_constants_is_a_method(server: Server) -> None:
         ({"lipschitz": {"norm": "1"}}, "'2' or 'inf'"),
         ({"lipschitz": {"region": {"input": [1.0], "epsilon": 0.1}}}, "the centre has 1 numbers"),
         ({"lipschitz": {"region": {"input": [1.0, 0.0]}}}, "Field required"),
-        ({"lipschitz": {}, "method": "crown"}, "no such method; there are auto"),
+        ({"lipschitz": {}, "method": "forward"}, "no such method; there are auto"),
         ({"lipschitz": {"solver": "scs"}}, "takes no solver"),
         ({"lipschitz": {}, "semantics": "float32"}, "real arithmetic"),
         ({"lipschitz": {}, "specification": "x"}, "give either specification or inputs or lipschitz"),

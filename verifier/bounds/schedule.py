@@ -221,7 +221,7 @@ def phases(graph: Graph, node: int) -> list[Window]:
     """
     grid, best, found = graph.nodes[node].shape[1:], float("inf"), list[Window]()
     for period in _periods(graph, node):
-        if len(period) != len(grid) or not all(p < n for p, n in zip(period, grid, strict=True)):
+        if not all(p < n for p, n in zip(period, grid, strict=True)):
             break
         cells, one = tuple(-(-n // p) for n, p in zip(grid, period, strict=True)), (1,) * len(grid)
         starts = [Window(cells, period, tuple(-f for f in first), one) for first in product(*map(range, period))]
@@ -232,12 +232,14 @@ def phases(graph: Graph, node: int) -> list[Window]:
 
 
 def _periods(graph: Graph, node: int) -> Iterator[tuple[int, ...]]:
-    """Products of the strides of the transposed convolutions that are met on the way back."""
-    period: tuple[int, ...] = ()
+    """Products of the strides of the transposed convolutions that are met on the way back, over as many axes."""
+    period = (1,) * len(graph.nodes[node].shape[1:])
     while node:
         op = graph.nodes[node].op
         if isinstance(op, ConvTranspose):
-            period = tuple(s * p for s, p in zip(op.stride, period or (1,) * len(op.stride), strict=True))
+            if len(op.stride) != len(period):
+                return
+            period = tuple(s * p for s, p in zip(op.stride, period, strict=True))
             yield period
         node = graph.nodes[node].inputs[0]
 
