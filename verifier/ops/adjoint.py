@@ -13,6 +13,7 @@ from provenn.verifier.ops.arithmetic import Scale
 from provenn.verifier.ops.base import Affine, Op, Shape
 from provenn.verifier.ops.conv import Conv, ConvTranspose, split_padding
 from provenn.verifier.ops.linear import Linear
+from provenn.verifier.ops.pull import vector_jacobian
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,7 @@ class Adjoint(_Of):
     def magnitude(self, *radii: Tensor) -> Tensor:
         """G |J|."""
         zeros = [radii[0].new_zeros((len(radii[0]), *shape)) for shape in self.shapes]
-        pulled: tuple[Tensor, ...] = torch.func.vjp(self.function.magnitude, *zeros)[1](radii[0])
-        return pulled[self.position]
+        return vector_jacobian(self.function.magnitude, zeros, radii[0])[self.position]
 
     def adjoint(self, coefficients: Tensor, shapes: Sequence[Shape]) -> tuple[Tensor, ...]:
         """The linear op itself, its other inputs 0."""

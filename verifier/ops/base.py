@@ -21,7 +21,7 @@ from torch import Tensor
 from provenn.verifier.interval import Interval
 from provenn.verifier.ops.form import Form, combined, common
 from provenn.verifier.ops.increments import Increments, Scope, jointly
-from provenn.verifier.ops.pull import Pull, pull
+from provenn.verifier.ops.pull import Pull, pull, vector_jacobian
 from provenn.verifier.ops.window import Window, Windowed
 
 Shape = tuple[int, ...]
@@ -188,8 +188,7 @@ class Affine(Op):
     def adjoint(self, coefficients: Tensor, shapes: Sequence[Shape]) -> tuple[Tensor, ...]:
         """A -> A J_i for every input i: the vector-Jacobian product. [rows, *output] -> [rows, *input_i]."""
         zeros = [coefficients.new_zeros((coefficients.shape[0], *shape)) for shape in shapes]
-        pull = torch.func.vjp(self.apply, *zeros)[1]
-        return tuple(pull(coefficients))
+        return vector_jacobian(self.apply, zeros, coefficients)
 
     def offset(self, shapes: Sequence[Shape], like: Tensor) -> Tensor:
         """apply(0): [1, *output]."""

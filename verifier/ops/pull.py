@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -30,6 +31,18 @@ def weighed(coefficients: Tensor, values: Tensor) -> Tensor:
         return (coefficients * values).reshape(*coefficients.shape[:2], -1).sum(2)
     rows = coefficients.reshape(*coefficients.shape[:2], -1)
     return torch.einsum("sbn,bn->sb", rows, values.reshape(values.shape[0], -1))
+
+
+def vector_jacobian(function: Callable[..., Tensor], zeros: Sequence[Tensor], rows: Tensor) -> tuple[Tensor, ...]:
+    """The rows [rows, *output] times the matrices of a function that is affine in inputs like `zeros` [rows, *input_i].
+
+    Differentiable in the rows where they ask for it. torch.func.vjp is the same after an import of 1.8 s.
+    """
+    follow = torch.is_grad_enabled() and rows.requires_grad
+    with torch.enable_grad():
+        leaves = [zero.detach().requires_grad_() for zero in zeros]
+        value = function(*leaves)
+        return torch.autograd.grad(value, leaves, rows, create_graph=follow, materialize_grads=True)
 
 
 class Pull(torch.autograd.Function):
