@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -11,7 +10,7 @@ from provenn.verifier.certificate.emit import ABSOLUTE, Single, loosened
 from provenn.verifier.certificate.lipschitz import Proved, Prover
 from provenn.verifier.check.jacobian import claimed_steps, norm, row_bounds
 from provenn.verifier.check.network import Elementwise, Index, Network
-from provenn.verifier.check.rounding import Array, CertificateRejected
+from provenn.verifier.check.rounding import CertificateRejected
 from provenn.verifier.check.rows import Bounds, Box
 
 Method = Literal["crown", "interval"]
@@ -33,14 +32,9 @@ class JacobianProver:
             raise CertificateRejected("claims", "Jacobians are bounded over a region, in the l-infinity norm")
         self.prover, self.network = prover, prover.units.adjoint
 
-    def prove(
-        self, row: int, boxes: Mapping[str, tuple[Array, Array]] | None = None, method: Method = "crown"
-    ) -> Proved:
+    def prove(self, row: int, method: Method = "crown") -> Proved:
         """The least number that is proved for a row, and the intervals behind it.
 
-        boxes: (lower, upper) by the names of `claimed_steps`, found elsewhere. They are claimed as they are, cut by
-        interval arithmetic and loosened, and NOT proved here, which saves half of the time: the check does. So a wrong
-        one gives a certificate that is rejected.
         Raises: CertificateRejected where nothing finite is proved.
         """
         stated, found = self.prover.stated, dict[str, tuple[Single, Single]]()
@@ -48,10 +42,7 @@ class JacobianProver:
             bounds = row_bounds(self.network, stated.rows[row], self.prover.tick)
             for name, index in claimed_steps(self.network).items():
                 box = bounds.box(index)
-                if boxes is not None and name in boxes:
-                    given = Box(*(np.asarray(end, np.float64).ravel() for end in boxes[name]))
-                    box = Box(np.fmax(box.lower, given.lower), np.fmin(box.upper, given.upper))
-                elif method == "crown":
+                if method == "crown":
                     box = _improved(bounds, index, box)
                 found[name] = loosened(box)
                 bounds.accept(index, Box(*(end.astype(np.float64) for end in found[name])))

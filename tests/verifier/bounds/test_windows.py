@@ -13,7 +13,9 @@ from provenn.verifier.bounds import schedule
 from provenn.verifier.bounds.backward import crown
 from provenn.verifier.bounds.slopes import Effort, alpha_crown
 from provenn.verifier.graph import Graph, Node
+from provenn.verifier.interval import Interval
 from provenn.verifier.ops.arithmetic import Add, Scale
+from provenn.verifier.ops.base import Op
 from provenn.verifier.ops.conv import Conv, ConvTranspose
 from provenn.verifier.ops.relu import Relu
 from provenn.verifier.ops.window import Window, Windowed
@@ -35,6 +37,21 @@ def region_of(graph: Graph, seed: int) -> Region:
     return box(centre, 0.3 * torch.rand(centre.shape, generator=generator, dtype=torch.float64))
 
 
+def agreed(op: Op, boxes: Interval, shape: tuple[int, ...], index: Tensor, start: Window | None = None) -> Windowed:
+    """Unit rows of the op's output at `index` [rows, 1], pulled as windows: the same as whole rows."""
+    sign, chosen = torch.ones(index.shape, dtype=torch.float64), torch.ones(index.shape, dtype=torch.bool)
+    narrow = schedule.Chunk(None, index, sign, chosen, True, start).coefficients(shape)
+    whole = schedule.Chunk(None, index, sign, chosen, windows=False).coefficients(shape)
+    assert isinstance(narrow, Windowed)
+    assert isinstance(whole, Tensor)
+    torch.testing.assert_close(narrow.dense(shape), whole)
+    (pulled,), constant = op.linearize_window([boxes])(narrow)
+    (expected,), offset = op.linearize([boxes])(whole)
+    torch.testing.assert_close(pulled.dense(tuple(boxes.lower.shape[1:])), expected)
+    torch.testing.assert_close(constant, offset)
+    return pulled
+
+
 @settings(max_examples=30, deadline=None)
 @given(GEOMETRY, st.integers(0, 1000))
 def test_a_convolution_of_windows_is_that_of_whole_rows(geometry: tuple[int, ...], seed: int) -> None:
@@ -47,17 +64,7 @@ def test_a_convolution_of_windows_is_that_of_whole_rows(geometry: tuple[int, ...
     shape = tuple(op.forward(x).shape[1:])
     boxes = box(x, 1.0).box
     index = torch.randint(torch.Size(shape).numel(), (5, 1), generator=generator)
-    sign = torch.ones((5, 1), dtype=torch.float64)
-    chosen = torch.ones((5, 1), dtype=torch.bool)
-    narrow = schedule.Chunk(None, index, sign, chosen, windows=True).coefficients(shape)
-    whole = schedule.Chunk(None, index, sign, chosen, windows=False).coefficients(shape)
-    assert isinstance(narrow, Windowed)
-    assert isinstance(whole, Tensor)
-    torch.testing.assert_close(narrow.dense(shape), whole)
-    (pulled,), constant = op.linearize_window([boxes])(narrow)
-    (expected,), offset = op.linearize([boxes])(whole)
-    torch.testing.assert_close(pulled.dense(tuple(x.shape[1:])), expected)
-    torch.testing.assert_close(constant, offset)
+    pulled = agreed(op, boxes, shape, index)
     again = op.linearize_window([boxes])(pulled) if groups == 2 and stride == 1 else None
     assert again is None or again[0][0].values.isfinite().all()
 
@@ -99,16 +106,7 @@ def test_a_transposed_convolution_of_windows_is_that_of_whole_rows(
         rows = torch.arange(torch.Size(shape).numel()).reshape(shape)
         mine = rows[:, -start.offset[0] :: start.stride[0], -start.offset[1] :: start.stride[1]].flatten()
         index = mine[torch.randint(len(mine), (4, 1), generator=generator)]
-        sign, chosen = torch.ones((4, 1), dtype=torch.float64), torch.ones((4, 1), dtype=torch.bool)
-        narrow = schedule.Chunk(None, index, sign, chosen, True, start).coefficients(shape)
-        whole = schedule.Chunk(None, index, sign, chosen, windows=False).coefficients(shape)
-        assert isinstance(narrow, Windowed)
-        assert isinstance(whole, Tensor)
-        torch.testing.assert_close(narrow.dense(shape), whole)
-        (pulled,), constant = op.linearize_window([boxes])(narrow)
-        (expected,), offset = op.linearize([boxes])(whole)
-        torch.testing.assert_close(pulled.dense((4, 6, 6)), expected)
-        torch.testing.assert_close(constant, offset)
+        agreed(op, boxes, shape, index, start)
     assert op.reach(Window((3, 3), (stride + 1,) * 2, (0, 0), (1, 1)), [(4, 6, 6)]) is None or stride == 1
 
 

@@ -138,28 +138,6 @@ def test_backward_passes_are_tighter_than_intervals() -> None:
     assert check(jacobian.prover.bundle([jacobian.prove(i, method="interval") for i in range(3)], {}), exported(name))
 
 
-def test_intervals_found_elsewhere_are_claimed_and_left_to_the_check() -> None:
-    own = prover(exported("chain"), centre("chain"), 0.5)
-    jacobian = JacobianProver(own)
-    proved = [jacobian.prove(i) for i in range(3)]
-    assert proved[0].boxes is not None
-    found = [{name: (low, high) for name, (low, high) in (claim.boxes or {}).items()} for claim in proved]
-    again = [jacobian.prove(i, boxes) for i, boxes in enumerate(found)]
-    assert [claim.upper for claim in again] == pytest.approx([claim.upper for claim in proved], rel=1e-6)
-    uppers = check(prover(exported("chain"), centre("chain"), 0.5).bundle(again, {}), exported("chain")).uppers
-    assert list(uppers) == [claim.upper for claim in again]
-    name, (low, high) = [*found[0].items()][-1]
-    wrong = jacobian.prove(0, found[0] | {name: (low * 0, high * 0)})
-    assert wrong.upper < again[0].upper
-    with pytest.raises(CertificateRejected, match="too tight"):
-        check(prover(exported("chain"), centre("chain"), 0.5).bundle([wrong, *again[1:]], {}), exported("chain"))
-    for bad in ((low * 0 + 1, high * 0), (low * np.nan, high), (low - np.inf, high)):
-        kept = jacobian.prove(0, {"another": bad})
-        assert kept.upper == proved[0].upper
-    with pytest.raises(CertificateRejected, match="nothing finite"):
-        jacobian.prove(0, {name: (low * 0 + 1, high * 0 - 1)})
-
-
 @pytest.mark.parametrize("output", ["inf", "1", "each"])
 def test_rows_may_be_proved_in_either_way(output: str) -> None:
     """Row 0 by LipSDP, the others by their Jacobians: one certificate."""
