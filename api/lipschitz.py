@@ -7,7 +7,7 @@ find the least number that it accepts, once more from the finished certificate (
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from math import fsum, prod
@@ -17,13 +17,14 @@ import torch
 from provenn.api import lipschitz_jacobian
 from provenn.api.certification import load_model
 from provenn.api.lipschitz_channels import proofs, wanted
+from provenn.api.lipschitz_lower import Lower
 from provenn.api.lipschitz_question import Question
 from provenn.api.lipschitz_rows import RowGroup
 from provenn.api.proofs import OutOfTime
+from provenn.api.timing import Clock
 from provenn.solvers.base import Budget, Progress, Verdict, silent
 from provenn.solvers.lipsdp import conic, methods
 from provenn.solvers.lipsdp.layout import METHOD
-from provenn.solvers.lipsdp.searched import Measure, searched
 from provenn.solvers.lipsdp.task import Point, Task
 from provenn.verifier.bounds.interval import propagate
 from provenn.verifier.bounds.quadratic import Program, read
@@ -56,6 +57,7 @@ SEARCH, SEARCH_SHARE = 1.0, 0.1
 
 POSED = "no multipliers were found that prove that the implicit layer has one fixed point for every input"
 LARGE = "no valid multipliers were found: the network's gains may be beyond what float64 holds"
+INTERRUPTED = "interrupted: more time may find a smaller bound"
 
 
 class Contradiction(RuntimeError):
@@ -181,6 +183,7 @@ class _Run:
         self.stats: dict[str, float] = {}
         self.interrupted = False
         self.methods: list[str] = []
+        self.lowers: list[float] = []
 
     def answer(self) -> LipschitzResult:
         """Raises: CertificateRejected, OutOfTime, where there is nothing to say."""
@@ -188,24 +191,18 @@ class _Run:
         if network is None:
             self._require_slopes()
             return self.nothing(Verdict.UNKNOWN, f"no proof is possible: {self.model.unreadable}", self.model.implicit)
-        prover = Prover(network, self.statement, self._tick)
-        if wanted(prover, self.options.method):
+        graph, region, method = self.model.graph, self._region(), self.options.method
+        own = lipschitz_jacobian.own_slopes(network, graph, region, method, self.budget)
+        prover = Prover(network, self.statement, self._tick, own)
+        if wanted(prover, method):
             found = self._channels(prover)
             return self._sealed(prover, network, found) if found else self.nothing(Verdict.UNKNOWN, LARGE)
-        if self.options.method in lipschitz_jacobian.METHODS:
-            self.methods = [self.options.method]
-            with self._timed("proof_seconds"):
-                found = lipschitz_jacobian.proofs(prover, self.options.method, self.progress)
-            return self._sealed(prover, network, found)
-        known: dict[int, Proved] = {}
-        if self.options.method == "auto":
-            with self._timed("proof_seconds"):
-                known = lipschitz_jacobian.first(prover, self.budget, self.progress)
-        count = len(self.statement.rows)
-        if len(known) == count and not self._affordable(prover):
-            self.methods = ["crown"]
-            return self._sealed(prover, network, [known[row] for row in range(count)])
-        if not self._begin(self._program(prover.boxes(self.model.graph)), known):
+        local = lipschitz_jacobian.Local(prover, self.budget, self.progress)
+        enough = self._locally(local)
+        if local.proved and (enough or not self._affordable(prover)):
+            self.methods = local.methods if method == "auto" else [method]
+            return self._sealed(prover, network, local.proved)
+        if not self._begin(self._program(prover.boxes(graph)), local.known):
             reason = POSED if self.model.implicit else LARGE
             return self.nothing(Verdict.UNKNOWN, reason, self.model.implicit)
         start = time.monotonic()
@@ -221,6 +218,30 @@ class _Run:
                 self.progress(number, len(self.groups), "proof")
                 proved.append(self._proved(prover, group))
         return self._sealed(prover, network, proved)
+
+    def _locally(self, local: lipschitz_jacobian.Local) -> bool:
+        """Bounds of the Jacobian, where the method has some; whether they are all that is asked for, or exact."""
+        method = self.options.method
+        only = method in lipschitz_jacobian.METHODS or local.jointly
+        if not only and (method != "auto" or self.question.region is None):
+            return False
+        with self._timed("proof_seconds"):
+            if not local.bound("crown" if method == "auto" else method, 1.0 if only else lipschitz_jacobian.SHARE):
+                return False
+        if method != "bab" and not (method == "auto" and local.divisible):
+            return only
+        lowers = self._lowers()
+        share = lipschitz_jacobian.LEFT if only else lipschitz_jacobian.BRANCHING
+        try:
+            with self._timed("branch_seconds"):
+                done, points = local.branch(lowers, share)
+        except BackendError:
+            if method == "bab":
+                raise
+            return only
+        if points:
+            self.lowers = list(map(max, lowers, self._lower.beside(points)))
+        return done or only
 
     def _affordable(self, prover: Prover) -> bool:
         """Whether proofs by multipliers would end in the time."""
@@ -264,7 +285,7 @@ class _Run:
         for upper, lower in zip(uppers, lowers, strict=True):
             if lower > upper:
                 raise Contradiction(f"the proved bound {upper!r} is below {lower!r}, which a pair of inputs shows")
-        reason = "interrupted: more time may find a smaller bound" if self.interrupted else None
+        reason = INTERRUPTED if self.interrupted else None
         return LipschitzResult(
             **self._about(str(Verdict.VERIFIED)),  # type: ignore[arg-type]
             upper=list(uppers) if each else uppers[0],
@@ -315,7 +336,7 @@ class _Run:
             return None
         return Region.of([around.inputs()], self.model.graph.input_shape, "cpu", torch.float64)
 
-    def _begin(self, program: Program, known: dict[int, Proved]) -> bool:
+    def _begin(self, program: Program, known: Mapping[tuple[int, ...], Proved]) -> bool:
         """Makes the groups, each with a closed form; False if one has none."""
         shared = self.options.method == "lipsdp-layer"
         self.stats |= {"coordinates": program.size, "units": sum(program.sizes[1:]), "groups": 0}
@@ -323,8 +344,8 @@ class _Run:
             for rows in self.statement.groups:
                 chosen = torch.tensor([self.statement.rows[i] for i in rows], dtype=torch.float64)
                 output = {k: chosen @ matrix for k, matrix in program.output.items()}
-                task = Task(program.with_output(output), self.statement.norm, shared)
-                group = RowGroup(rows, task, jacobian=known.get(rows[0]) if len(rows) == 1 else None)
+                task = Task(program.with_output(output), "inf" if self.statement.norm == "inf" else "2", shared)
+                group = RowGroup(rows, task, jacobian=known.get(tuple(rows)))
                 self.groups.append(group)
                 self._tick()
                 self.progress(len(self.groups) - 1, len(self.statement.groups), "closed forms")
@@ -395,7 +416,7 @@ class _Run:
                     return found
                 break
         if group.jacobian is not None:
-            group.method = "crown"
+            group.method = lipschitz_jacobian.method_name(group.jacobian)
             return group.jacobian
         raise CertificateRejected("lipschitz", "rounding outweighs what the multipliers found have to spare")
 
@@ -403,38 +424,20 @@ class _Run:
     def _search_seconds(self) -> float:
         return min(SEARCH, SEARCH_SHARE * self.options.seconds)
 
+    @property
+    def _lower(self) -> Lower:
+        return Lower(self.model.graph, self.statement, self._region(), self.options.seed, self.progress)
+
     def _lowers(self) -> list[float]:
-        """By search: one number, or one a row."""
-        statement, region = self.statement, self._region()
-        rows = torch.tensor(statement.rows, dtype=torch.float64)
-        scale = None if statement.scale is None else torch.tensor(statement.scale, dtype=torch.float64)
-        parts = [row[None] for row in rows] if statement.output == "each" else [rows]
-        kind = "2" if statement.output == "each" else statement.output
-        seconds, found = max(0.0, min(self._search_seconds, self.budget.left)) / len(parts), []
-        with self._timed("search_seconds"):
-            for number, part in enumerate(parts):
-                self.progress(number, len(parts), "a bound from below")
-                measure = Measure(part, statement.norm, kind, scale)
-                found.append(searched(self.model.graph, measure, region, seconds, self.options.seed).value)
-        return found
+        """By search: one number, or one a row; once."""
+        if not self.lowers:
+            with self._timed("search_seconds"):
+                self.lowers = self._lower.searched(max(0.0, min(self._search_seconds, self.budget.left)))
+        return self.lowers
 
     def _tick(self) -> None:
         if self.budget.left <= -min(GRACE, GRACE_SHARE * self.options.seconds):
             raise OutOfTime
 
-    def _timed(self, name: str) -> _Clock:
-        return _Clock(self.stats, name)
-
-
-@dataclass(frozen=True)
-class _Clock:
-    """Adds the wall-clock seconds of a block to a table."""
-
-    table: dict[str, float]
-    name: str
-
-    def __enter__(self) -> None:
-        self.table[self.name] = self.table.get(self.name, 0.0) - time.monotonic()
-
-    def __exit__(self, *_: object) -> None:
-        self.table[self.name] += time.monotonic()
+    def _timed(self, name: str) -> Clock:
+        return Clock(self.stats, name)

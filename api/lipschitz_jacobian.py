@@ -1,63 +1,207 @@
-"""Constants in the l-infinity norm over a region by bounds of the Jacobian, row by row."""
+"""Constants by bounds of the Jacobian, over a region as a whole, or by branch and bound over its parts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
 
 from provenn.solvers.base import Budget, Progress
-from provenn.verifier.certificate.jacobian import JacobianProver, Method
-from provenn.verifier.certificate.lipschitz import Proved, Prover
-from provenn.verifier.check import CertificateRejected
+from provenn.solvers.branch_and_bound.derivative import Goal, Search
+from provenn.verifier.certificate.jacobian import JacobianProver, loosened
+from provenn.verifier.certificate.lipschitz import Leaves, Method, Proved, Prover
+from provenn.verifier.certificate.parts import Partition
+from provenn.verifier.certificate.slopes import CaseSlopes, optimised_neurons, relu_names
+from provenn.verifier.check import CertificateRejected, Network
 from provenn.verifier.errors import BackendError
+from provenn.verifier.graph import Graph
+from provenn.verifier.region import Region
 
-METHODS: dict[str, Method] = {"crown": "crown", "ibp": "interval"}
-"""Name -> how intervals inside the Jacobian are found. Those of the network are CROWN's, for both."""
+Numbers = NDArray[np.float64]
+
+METHODS: dict[str, Method] = {
+    "crown": "crown",
+    "alpha-crown": "crown",
+    "recurjac": "recurjac",
+    "ibp": "interval",
+    "bab": "crown",
+}
+"""Name -> how the Jacobian is bounded. The network has CROWN's bounds, for alpha-crown by optimised slopes."""
 
 NAMED = {
-    "crown": "bounds of the Jacobian over a region by CROWN, for --norm inf",
+    "crown": "bounds of the Jacobian by CROWN",
+    "alpha-crown": "the same, bounds of the network by optimised slopes, around an input",
+    "recurjac": "the same, a factor of unknown sign by its interval alone (RecurJac)",
     "ibp": "the same by intervals inside the Jacobian",
+    "bab": "crown, and branch and bound over parts of the region until the time ends",
 }
 """What `--method` says of them."""
 
-SHARE = 0.4
-"""Share of the time that `auto` spends here at most, before LipSDP."""
+SHARE, BRANCHING, LEFT = 0.4, 0.5, 0.8
+"""Shares of the time that `auto` has for the region as a whole, and for its parts, at most; of what is left that `bab`
+has, the rest being for the certificate."""
+
+OPEN = 128
+"""Neurons that may switch in the region, at most, for `auto` to try parts."""
+
+SLICE = 0.5
+"""Seconds for one row before another one may be more urgent."""
+
+EXACT = 1e-9
+"""Share by which a bound may lie above what a pair shows, and be called exact."""
 
 
-def answers(prover: Prover) -> bool:
-    """Whether the statement is one for them: l-infinity of the inputs, over a region, each row by itself."""
-    stated = prover.statement
-    return stated.norm == "inf" and stated.region is not None and stated.output != "2"
+def method_name(proved: Proved) -> str:
+    """Of a proof by bounds of the Jacobian, what it is called."""
+    leaves = proved.jacobian or Leaves()
+    return "bab" if leaves.chunks else {"interval": "ibp"}.get(leaves.method, leaves.method)
 
 
-def proofs(prover: Prover, method: str, progress: Progress) -> list[Proved]:
-    """Of every row, in their order.
-
-    Raises: BackendError where the question is none for them; CertificateRejected where nothing is proved.
-    """
-    if not answers(prover):
-        wanted = "--norm inf with --to inf, 1 or each, around an input (--at with --eps)"
-        raise BackendError(method, f"it bounds Jacobians over a region: ask for {wanted}; or use auto")
-    return list(_each(prover, METHODS[method], progress))
-
-
-def first(prover: Prover, budget: Budget, progress: Progress) -> dict[int, Proved]:
-    """For `auto`: by row what CROWN proves in a share of the time; rows are left out where it ends, or nothing is."""
-    found: dict[int, Proved] = {}
-    if not answers(prover):
-        return found
+def own_slopes(network: Network, graph: Graph, region: Region | None, method: str, budget: Budget) -> CaseSlopes:
+    """Of the network's neurons, for alpha-crown.   Raises: BackendError without a region."""
+    if method != "alpha-crown":
+        return CaseSlopes()
+    if region is None:
+        raise BackendError(method, "slopes are optimised over a region: give --at and --eps")
     until = budget.left * (1 - SHARE)
-    try:
-        for row, proved in enumerate(_each(prover, "crown", progress)):
-            found[row] = proved
-            if budget.left < until:
+    return optimised_neurons(graph, region, relu_names(graph, network), lambda: budget.left < until)
+
+
+@dataclass(eq=False)
+class Local:
+    """What is proved of the rows of a statement, by groups."""
+
+    prover: Prover
+    budget: Budget
+    progress: Progress
+    known: dict[tuple[int, ...], Proved] = field(default_factory=dict)
+
+    @property
+    def jointly(self) -> bool:
+        """Whether all rows together have a smaller bound than what follows from that of each: in l1, by columns."""
+        stated = self.prover.stated
+        return stated.inward == "1" and stated.outward in ("1", "2")
+
+    @property
+    def groups(self) -> list[tuple[int, ...]]:
+        """Rows that are bounded together."""
+        stated = self.prover.stated
+        every = tuple(range(len(stated.rows)))
+        return [every] if self.jointly or stated.outward == "2" else [(row,) for row in every]
+
+    @property
+    def methods(self) -> list[str]:
+        """What bounded the groups."""
+        return list(dict.fromkeys(map(method_name, self.known.values())))
+
+    @property
+    def proved(self) -> list[Proved] | None:
+        """One claim a group, in order; None as long as one is missing."""
+        return [self.known[rows] for rows in self.groups] if len(self.known) == len(self.groups) else None
+
+    def bound(self, method: str, share: float) -> bool:
+        """Over the region as a whole, until this share of the time is over; whether all groups have a bound.
+
+        Raises: CertificateRejected where nothing is proved, unless it is for a share of the time alone.
+        """
+        jacobians, until = JacobianProver(self.prover), self.budget.left * (1 - share)
+        for number, rows in enumerate(self.groups):
+            self.progress(number, len(self.groups), "Jacobian")
+            try:
+                self.known[rows] = jacobians.prove(rows, METHODS[method])
+            except CertificateRejected:
+                if share < 1:
+                    return False
+                raise
+            if share < 1 and self.budget.left < until:
                 break
-    except CertificateRejected:
-        return found
-    return found
+        return len(self.known) == len(self.groups)
+
+    @property
+    def divisible(self) -> bool:
+        """Whether parts may help: there is a region, every row is a group, and few neurons may switch."""
+        opened = sum(int((a < b).sum()) for a, b in self.prover.units.slopes.values())
+        return self.prover.bounds is not None and len(self.groups[0]) == 1 and 0 < opened <= OPEN
+
+    def branch(self, lowers: Sequence[float], share: float) -> tuple[bool, list[Numbers]]:
+        """By branch and bound in this share of the time: whether more could gain nothing, and by row an input where the
+        derivative may be largest.
+
+        lowers: what pairs of inputs show, of the whole or, for "each", of every row; needs what `bound` finds.
+        Raises: BackendError where there is nothing to split, or the kernel does not bound parts of the network.
+        """
+        if self.prover.bounds is None or len(self.groups[0]) > 1:
+            raise BackendError("bab", "it splits a region, row by row: give --at and --eps, and --to inf, 1 or each")
+        branching = _Branching(self, lowers, Budget(self.budget.left * share))
+        try:
+            done = branching.run()
+        except CertificateRejected as refusal:
+            raise BackendError("bab", f"{refusal.reason}; method crown bounds the region as a whole") from refusal
+        points = [branching.searches[row].promising() for row in sorted(branching.searches)]
+        return done, [point for point in points if point is not None]
 
 
-def _each(prover: Prover, method: Method, progress: Progress) -> Iterator[Proved]:
-    jacobians, rows = JacobianProver(prover), len(prover.stated.rows)
-    for row in range(rows):
-        progress(row, rows, "Jacobian")
-        yield jacobians.prove(row, method=method)
+class _Branching:
+    """Branch and bound of several rows."""
+
+    def __init__(self, local: Local, lowers: Sequence[float], budget: Budget) -> None:
+        self.local, self.budget, self.slice = local, budget, 0.0
+        prover, stated = local.prover, local.prover.stated
+        assert prover.bounds is not None
+        self.largest = stated.outward == "inf"
+        self.spent = {row: 0.0 for (row,) in local.groups}
+        self.enough = dict.fromkeys(self.spent, lowers[0] if self.largest else 0.0)
+        if stated.outward == "each":
+            self.enough = {row: lowers[row] for row in self.spent}
+        self.searches: dict[int, Search] = {}
+        self.bounds, self.units = prover.bounds, prover.units
+        self.goals = {row: Goal(stated.rows[row], stated.inward, stated.scale) for row in self.spent}
+
+    def run(self) -> bool:
+        """Slice by slice the row that matters most."""
+        waiting = dict(self.spent)
+        while waiting and self.budget.left > 0:
+            row = max(waiting, key=self._urgency)
+            self.local.progress(len(self.spent) - len(waiting), len(self.spent), f"parts: at most {self._whole():.6g}")
+            start = time.monotonic()
+            done = self._search(row)
+            self.spent[row] += time.monotonic() - start
+            if done:
+                del waiting[row]
+                if self.largest and self.upper(row) >= max(map(self.upper, waiting), default=0.0):
+                    waiting = {}
+        self._keep()
+        return not waiting
+
+    def upper(self, row: int) -> float:
+        """What is proved of a row."""
+        known = self.local.known[row,].upper
+        return min(known, self.searches[row].upper) if row in self.searches else known
+
+    def _whole(self) -> float:
+        return max(map(self.upper, self.spent))
+
+    def _urgency(self, row: int) -> float:
+        return self.upper(row) if self.largest else -self.spent[row]
+
+    def _search(self, row: int) -> bool:
+        """One slice; whether the row is finished: exact, or at what is enough."""
+        enough = self.enough[row] * (1 + EXACT)
+        if self.upper(row) <= enough:
+            return True
+        if row not in self.searches:
+            self.searches[row] = Search(Partition(self.bounds), self.units, self.goals[row])
+        until, search = min(SLICE, self.budget.left), self.searches[row]
+        start = time.monotonic()
+        found = search.run(enough, lambda: time.monotonic() - start > until)
+        return found <= enough or search.exact
+
+    def _keep(self) -> None:
+        """Trees whose bounds are smaller than that of the region as a whole."""
+        for row, search in self.searches.items():
+            if loosened(search.upper) < self.local.known[row,].upper:
+                leaves = Leaves("crown", search.partition.steps, tuple(search.partition.written()))
+                self.local.known[row,] = Proved((row,), loosened(search.upper), {}, None, jacobian=leaves)

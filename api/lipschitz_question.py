@@ -15,7 +15,7 @@ from provenn.verifier.numbers import hexadecimal, spoken, written
 from provenn.verifier.spec import InputSet
 from provenn.verifier.spec_json import robustness
 
-NORMS, OUTPUT_NORMS = ("2", "inf"), ("2", "inf", "1", "each")
+NORMS, OUTPUT_NORMS = ("2", "inf", "1"), ("2", "inf", "1", "each")
 CELLS = 4_000_000
 """Largest number of entries of all rows together."""
 

@@ -1,12 +1,12 @@
 """Provenn proves things about neural networks and hands back certificates that need not be trusted.
 
-The facade: `verify`, `lipschitz` and `check` work in this process, `Client` talks to a service. Everything heavy is
-imported when it is first used, so `import provenn` costs nothing and loads no torch.
+The facade: `verify`, `lipschitz`, `lipschitz_curve` and `check` work in this process, `Client` talks to a service.
+Everything heavy is imported when it is first used, so `import provenn` costs nothing and loads no torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
     from provenn.api.certification import ItemResult
     from provenn.api.client import Client
-    from provenn.api.lipschitz import LipschitzResult
+    from provenn.api.lipschitz import LipschitzResult, Readings
+    from provenn.api.lipschitz_curve import LipschitzCurve
+    from provenn.api.lipschitz_question import Question
     from provenn.verifier.check import CertificateRejected, Report
     from provenn.verifier.errors import ProvennError
 
@@ -26,10 +28,12 @@ __all__ = [
     "CertificateRejected",
     "Client",
     "ItemResult",
+    "LipschitzCurve",
     "LipschitzResult",
     "ProvennError",
     "check",
     "lipschitz",
+    "lipschitz_curve",
     "verify",
 ]
 
@@ -37,6 +41,7 @@ _HOMES = {
     "CertificateRejected": "provenn.verifier.check",
     "Client": "provenn.api.client",
     "ItemResult": "provenn.api.certification",
+    "LipschitzCurve": "provenn.api.lipschitz_curve",
     "LipschitzResult": "provenn.api.lipschitz",
     "ProvennError": "provenn.verifier.errors",
 }
@@ -106,15 +111,13 @@ def verify(
     return certify(loaded, [specification], options)[0]
 
 
-class HowLipschitz(TypedDict, total=False):
-    """What `lipschitz` takes besides the network, by name; the defaults are those of `_HowLipschitz`."""
+class HowCurve(TypedDict, total=False):
+    """What `lipschitz_curve` takes besides network and regions, by name; the defaults are those of `_HowCurve`."""
 
     norm: Literal["2", "inf"]
     to: Literal["2", "inf", "1", "each"] | None
     rows: str
     scale: np.ndarray | None
-    at: np.ndarray | None
-    eps: float | str | None
     region_norm: Literal["inf", "2", "1"]
     clip: tuple[float, float] | None
     method: str
@@ -123,20 +126,31 @@ class HowLipschitz(TypedDict, total=False):
     seed: int
 
 
+class HowLipschitz(HowCurve, total=False):
+    """What `lipschitz` takes besides the network, by name; the defaults are those of `_HowLipschitz`."""
+
+    at: np.ndarray | None
+    eps: float | str | None
+
+
 @dataclass(frozen=True)
-class _HowLipschitz:
+class _HowCurve:
     norm: str = "2"
     to: str | None = None
     rows: str = "all"
     scale: np.ndarray | None = None
-    at: np.ndarray | None = None
-    eps: float | str | None = None
     region_norm: str = "inf"
     clip: tuple[float, float] | None = None
     method: str = "auto"
     solver: str | None = None
     timeout: float = 60.0
     seed: int = 0
+
+
+@dataclass(frozen=True)
+class _HowLipschitz(_HowCurve):
+    at: np.ndarray | None = None
+    eps: float | str | None = None
 
 
 def lipschitz(
@@ -150,30 +164,82 @@ def lipschitz(
     at, eps, region_norm, clip (the region), method, solver, timeout (seconds), seed.
     Raises: ProvennError in one of its kinds; TypeError for an unknown keyword.
     """
+    from dataclasses import replace
+
     import numpy
 
-    from provenn.api.lipschitz import Options, bound, load
-    from provenn.api.lipschitz_question import Around, Question
+    from provenn.api.lipschitz import Options, bound
+    from provenn.api.lipschitz_question import Around
     from provenn.verifier.errors import InvalidSpecification
 
     asked = _HowLipschitz(**how)
     if (asked.at is None) != (asked.eps is None):
         raise InvalidSpecification("a region has a centre and a radius: give both at and eps")
-    shape = shape if asked.at is None else numpy.shape(asked.at)
+    loaded, question = _asked(model, shape if asked.at is None else numpy.shape(asked.at), asked)
+    if asked.at is not None and asked.eps is not None:
+        given, wanted = numpy.shape(asked.at), loaded.graph.input_shape
+        if given != wanted:
+            raise InvalidSpecification(f"at has shape {list(given)}, but the network takes {list(wanted)}")
+        centre = numpy.asarray(asked.at, float).ravel().tolist()
+        question = replace(question, region=Around(centre, asked.eps, asked.region_norm, asked.clip))
+    return bound(loaded, question, Options(asked.method, asked.solver, asked.timeout, asked.seed))
+
+
+def lipschitz_curve(
+    model: str | Path | bytes | nn.Module,
+    at: np.ndarray,
+    eps: Sequence[float | str],
+    shape: tuple[int, ...] | None = None,
+    **how: Unpack[HowCurve],
+) -> LipschitzCurve:
+    """Local Lipschitz constants against the radius: a proved bound for every point of `at` and radius of `eps`.
+
+    at: one input, or a batch of them with one more leading axis; eps: radii above 0, increasing, each as for `verify`.
+    model, shape, how: as for `lipschitz`; timeout is for all bounds together, and Ctrl-C returns those finished.
+    Raises: ProvennError in one of its kinds; TypeError for an unknown keyword.
+    """
+    import math
+
+    import numpy
+
+    from provenn.api.lipschitz import Options
+    from provenn.api.lipschitz_curve import Balls, curve
+    from provenn.verifier.errors import InvalidSpecification
+
+    asked = _HowCurve(**how)
+    loaded, question = _asked(model, shape, asked)
+    centres, wanted = numpy.asarray(at, float), loaded.graph.input_shape
+    if wanted not in (centres.shape, centres.shape[1:]):
+        expected = f"the network takes {list(wanted)}: give one input, or [n, ...] of it for a batch"
+        raise InvalidSpecification(f"at has shape {list(centres.shape)}, but {expected}")
+    if isinstance(eps, str | float | int):
+        raise InvalidSpecification(f"eps is a list of radii: give [{eps!r}]")
+    balls = Balls(centres.reshape(-1, math.prod(wanted)), eps, asked.region_norm, asked.clip)
+    return curve(loaded, balls, question, Options(asked.method, asked.solver, asked.timeout, asked.seed))
+
+
+def _asked(
+    model: str | Path | bytes | nn.Module, shape: tuple[int, ...] | None, asked: _HowCurve
+) -> tuple[Readings, Question]:
+    """The network, and what is asked of it but the region; shape: of its input, where it is known.
+
+    Raises: InvalidSpecification; all that reading it raises.
+    """
+    import numpy
+
+    from provenn.api.lipschitz import load
+    from provenn.api.lipschitz_question import Question
+    from provenn.verifier.errors import InvalidSpecification
+
     if shape is None and not isinstance(model, str | Path | bytes):
         raise InvalidSpecification("a torch module does not say what it takes: give the shape of its input")
-    loaded = load(_onnx(model, shape or ()))
-    wanted, arrays = loaded.graph.input_shape, {"at": asked.at, "scale": asked.scale}
-    for name, array in arrays.items():
-        if array is not None and numpy.shape(array) != wanted:
-            given = list(numpy.shape(array))
-            raise InvalidSpecification(f"{name} has shape {given}, but the network takes {list(wanted)}")
-    centre, scale = (None if a is None else numpy.asarray(a, float).ravel().tolist() for a in arrays.values())
-    region = None
-    if centre is not None and asked.eps is not None:
-        region = Around(centre, asked.eps, asked.region_norm, asked.clip)
-    question = Question(asked.norm, asked.to, asked.rows, scale, region)
-    return bound(loaded, question, Options(asked.method, asked.solver, asked.timeout, asked.seed))
+    loaded, scale = load(_onnx(model, shape or ())), None
+    if asked.scale is not None:
+        given, wanted = numpy.shape(asked.scale), loaded.graph.input_shape
+        if given != wanted:
+            raise InvalidSpecification(f"scale has shape {list(given)}, but the network takes {list(wanted)}")
+        scale = numpy.asarray(asked.scale, float).ravel().tolist()
+    return loaded, Question(asked.norm, asked.to, asked.rows, scale)
 
 
 def check(

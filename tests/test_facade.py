@@ -28,8 +28,8 @@ def module() -> nn.Module:
 
 
 def test_the_public_names_are_pinned() -> None:
-    types = ["CertificateRejected", "Client", "ItemResult", "LipschitzResult", "ProvennError"]
-    assert provenn.__all__ == [*types, "check", "lipschitz", "verify"]
+    types = ["CertificateRejected", "Client", "ItemResult", "LipschitzCurve", "LipschitzResult", "ProvennError"]
+    assert provenn.__all__ == [*types, "check", "lipschitz", "lipschitz_curve", "verify"]
     for name in provenn.__all__:
         assert getattr(provenn, name).__name__ == name
     assert set(provenn.__all__) <= set(dir(provenn))
@@ -61,7 +61,12 @@ def test_types_are_shipped() -> None:
 
 
 def test_keywords_and_defaults_are_said_once() -> None:
-    for defaults, typed in ((provenn._How, provenn.How), (provenn._HowLipschitz, provenn.HowLipschitz)):
+    pairs = (
+        (provenn._How, provenn.How),
+        (provenn._HowCurve, provenn.HowCurve),
+        (provenn._HowLipschitz, provenn.HowLipschitz),
+    )
+    for defaults, typed in pairs:
         assert [field.name for field in dataclasses.fields(defaults)] == list(typed.__annotations__)
 
 
@@ -117,6 +122,35 @@ def test_lipschitz_of_a_module_and_of_its_file(module: nn.Module, path: Path) ->
     assert local.upper == pytest.approx([0.0, 0.5], abs=1e-6)
     assert local.certificate is not None
     assert list(provenn.check(local.certificate, path).uppers) == local.upper
+
+
+def test_lipschitz_curve_of_a_module_and_of_its_file(module: nn.Module, path: Path) -> None:
+    points, radii = np.array([[-1.0, -1.0], [1.0, 1.0]]), ["1/2", 2]
+    found = provenn.lipschitz_curve(path, points, radii, norm="inf", to="inf", method="crown", timeout=2)
+    uppers = [bound.upper for row in found.bounds for bound in row]
+    assert uppers == pytest.approx([0, 1, 1, 1], abs=1e-6)
+    one = provenn.lipschitz_curve(module, points[0], radii, (2,), norm="inf", to="inf", method="crown", timeout=2)
+    assert [bound.upper for bound in one.bounds[0]] == uppers[:2]
+    proof = found.bounds[0][0].result.certificate
+    assert proof is not None
+    assert list(provenn.check(proof, path).uppers) == uppers[:1]
+
+
+def test_lipschitz_curve_refuses_what_makes_no_sense(module: nn.Module, path: Path) -> None:
+    with pytest.raises(
+        provenn.ProvennError, match=r"at has shape \[2, 3\], but the network takes \[2\]: give one input"
+    ):
+        provenn.lipschitz_curve(path, np.zeros((2, 3)), [0.1])
+    with pytest.raises(provenn.ProvennError, match="there is no point"):
+        provenn.lipschitz_curve(path, np.zeros((0, 2)), [0.1])
+    with pytest.raises(provenn.ProvennError, match=r"'-0\.1' is not a radius: give radii above 0"):
+        provenn.lipschitz_curve(path, np.zeros(2), [-0.1])
+    with pytest.raises(provenn.ProvennError, match=r"eps is a list of radii: give \['8/255'\]"):
+        provenn.lipschitz_curve(path, np.zeros(2), "8/255")
+    with pytest.raises(provenn.ProvennError, match="give the shape of its input"):
+        provenn.lipschitz_curve(module, np.zeros(2), [0.1])
+    with pytest.raises(TypeError, match="at"):
+        provenn.lipschitz_curve(path, np.zeros(2), [0.1], at=np.zeros(2))  # type: ignore[misc]
 
 
 def test_lipschitz_refuses_what_makes_no_sense(module: nn.Module, path: Path) -> None:

@@ -1,9 +1,10 @@
 """The derivative of a network over a region, as a graph: linear maps, and gains of which only bounds are known.
 
 Every difference f(x) - f(y) over a convex region is J (x - y), J a product of the affine ops' matrices and of diagonal
-ones with slopes of the functions, secants included; so is every element of Clarke's generalized Jacobian. What an op
-does to differences is its rule in verifier.ops.increments, the one that LipSDP reads too: a unit with slopes in [a, b]
-is a `Gain`. Where nothing is open (a region of one point beside no kink) the graphs compute the derivative itself.
+ones with slopes of the functions, secants included; so is every element of Clarke's generalized Jacobian. Functions of
+several values are made of such: a product's slopes are the values of its factors, known from boxes. What an op does to
+differences is its rule in verifier.ops.increments, the one that LipSDP reads too: a unit with slopes in [a, b] is a
+`Gain`. Where nothing is open (a region of one point beside no kink) the graphs compute the derivative itself.
 Source: lipschitz.md, section 4; Shi et al. 2022.
 """
 
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from provenn.verifier.errors import Unbounded, UnsupportedOp
+from provenn.verifier.errors import ResourceLimit, Unbounded, UnsupportedOp
 from provenn.verifier.graph import Graph, Node
 from provenn.verifier.interval import Interval
 from provenn.verifier.ops.adjoint import linear_part, transposed
@@ -28,12 +29,15 @@ from provenn.verifier.ops.monotone import Monotone
 WHAT = "its slopes over the region are not bounded, so no derivative can be; what may help: a smaller region"
 """Of a function."""
 
+CELLS = 2**24
+"""Largest number of gains of one op: a product of matrices has one for every pair of entries that meet."""
+
 
 def jacobian_vector(graph: Graph, bounds: Sequence[Interval], fixed: bool = False) -> Graph:
     """A tangent s of the input's shape -> J s, for every J of the region.
 
     bounds: enclosures of every node over the region, [1, *node]; fixed: see Gain.
-    Raises: UnsupportedOp naming the node whose differences have no rule, or no finite slope.
+    Raises: UnsupportedOp naming the node whose differences have no rule, or no finite slope; ResourceLimit.
     """
     return _Tracing(graph, bounds, fixed).run()
 
@@ -72,7 +76,7 @@ def _transposed(op: Op | None, shapes: tuple[Shape, ...], position: int) -> Affi
 
 @dataclass(frozen=True)
 class Moved(Monotone):
-    """Cells moved, selected, repeated or left out, by a function of [batch, *node_i] that does only that."""
+    """Cells moved, selected, repeated, added up or averaged, by a function of [batch, *node_i] that does only that."""
 
     function: Callable[..., Tensor]
 
@@ -159,16 +163,24 @@ class _Tracing:
             found = node.op.derivative(self.bounds[node.inputs[0]])
         except Unbounded as error:
             raise UnsupportedOp(node.name, type(node.op).__name__, f"{WHAT} ({error})") from error
-        if not bool(found.lower.isfinite().all() & found.upper.isfinite().all()):
-            raise UnsupportedOp(node.name, type(node.op).__name__, WHAT)
         shape = (1, *node.shape)
         return found.lower.expand(shape), found.upper.expand(shape)
 
+    def boxes(self) -> Sequence[Interval]:
+        """See Scope: all are known."""
+        assert self.current is not None
+        return [self.bounds[i] for i in self.current.inputs]
+
     def units(self, argument: Increments, lower: Tensor, upper: Tensor) -> Increments:
-        """See Scope."""
-        argument = _traced(argument)
-        node = self._add(Gain(lower[0], upper[0], self.fixed), (argument.node,))
-        return self._of(node, argument.box)  # nobody reads this box: the network's node has its own
+        """See Scope.   Raises: ResourceLimit."""
+        argument, node = _traced(argument), self.current
+        assert node is not None
+        if not bool(lower.isfinite().all() & upper.isfinite().all()):
+            raise UnsupportedOp(node.name, type(node.op).__name__, WHAT)
+        if lower.numel() > CELLS:
+            raise ResourceLimit(f"node '{node.name}': numbers of its derivative", f"{CELLS}")
+        gain = self._add(Gain(lower[0], upper[0], self.fixed), (argument.node,))
+        return self._of(gain, argument.box)  # nobody reads this box: the network's node has its own
 
     def rectified(self, gap: Increments) -> Increments:
         """See Scope."""

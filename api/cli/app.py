@@ -171,13 +171,14 @@ LIPSCHITZ_EPILOG = """Examples:
   provenn lipschitz model.onnx --norm inf --to 1 --rows 0,2
   provenn lipschitz model.onnx --at x.npy --eps 0.1 --region-norm 2 --timeout 300
   provenn lipschitz model.onnx --norm inf --at x.npy --eps 8/255 --to inf --method crown
+  provenn lipschitz model.onnx --at xs.npy --eps 0.001,1/255,8/255 --out curve --plot curve.html
   provenn lipschitz model.onnx --method lipsdp-conic --solver clarabel
 
 Methods: auto (until optimal, or the time ends), norm-product and eclipse-fast (milliseconds, loose), lipsdp-layer,
 lipsdp-neuron (tightest), lipsdp-channel (large convolutions), lipsdp-conic (by cvxpy); crown and ibp (bounds of the
 Jacobian, for --norm inf around an input: seconds where lipsdp takes minutes). The checker proves every number.
 
-Exit codes: 0 proved, 11 no proof, 12 no number in the time, 2 bad input, 1 internal error.
+Exit codes: 0 proved (all of several), 11 no proof, 12 no number in the time, 2 bad input, 1 internal error.
 
 Manual: docs/lipschitz.md"""
 
@@ -211,10 +212,12 @@ def lipschitz(
         Path | None, typer.Option(metavar="FILE.npy", help="Weights of the input's values in its norm; default 1.")
     ] = None,
     at: Annotated[
-        Path | None, typer.Option(metavar="FILE.npy", help="The centre of a region; without it: everywhere.")
+        Path | None,
+        typer.Option(metavar="FILE.npy", help="Centre of a region, or a batch of them; without it: everywhere."),
     ] = None,
     eps: Annotated[
-        str | None, typer.Option(metavar="E", help="Radius of the region around --at, as 0.03 or 8/255.")
+        str | None,
+        typer.Option(metavar="E[,E..]", help="Radius of the region around --at, as 0.03 or 8/255; or several."),
     ] = None,
     region_norm: Annotated[
         Literal["inf", "2", "1"], typer.Option(help="The norm that measures the region's radius.")
@@ -222,14 +225,17 @@ def lipschitz(
     clip: Clip = None,
     timeout: Seconds = 60.0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the search for the lower bound.")] = 0,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep the certificate in DIR.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep the certificates in DIR.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the constants against the radius: FILE.png or FILE.html.")
+    ] = None,
     json: Json = False,
 ) -> int:
     """Bound how much a network's outputs can change per change of its inputs, with a certificate."""
     from provenn.api.cli import lipschitz as command
     from provenn.api.lipschitz import Options
 
-    request = command.Request(model, norm, to, rows, scale, at, eps, region_norm, clip, out)
+    request = command.Request(model, norm, to, rows, scale, at, eps, region_norm, clip, out, plot)
     return command.run(request, Options(method, solver, command.require_time(timeout), seed), json)
 
 
@@ -263,7 +269,7 @@ def radius(
         Path | None, typer.Option(metavar="DIR", help="Keep curve.json and the constants' certificate in DIR.")
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE.png", help="Draw certified accuracy against radius.")
+        Path | None, typer.Option(metavar="FILE", help="Draw certified accuracy against radius: FILE.png or FILE.html.")
     ] = None,
     json: Json = False,
 ) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +13,28 @@ from rich.table import Table
 from rich.text import Text
 from typer import BadParameter
 
-from provenn.api.cli import artifacts, outcome
+from provenn.api.cli import artifacts, lipschitz_curve, outcome
 from provenn.api.cli.answers import COLOURS, MEANING
 from provenn.api.cli.certifying import CODES
+from provenn.api.cli.chart import require_drawable
 from provenn.api.cli.files import InvalidFile, read_array, read_file, read_inputs
 from provenn.api.cli.outcome import CannotWrite, ExitCode
 from provenn.api.cli.progress import progress_bar
 from provenn.api.cli.statements import DISTANCE, at_least, at_most, named
-from provenn.api.lipschitz import LipschitzResult, Options, Readings, bound, load
+from provenn.api.lipschitz import LipschitzResult, Options, bound, load
+from provenn.api.lipschitz_curve import Balls, curve, increasing
 from provenn.api.lipschitz_question import Around, Question, matrix
+from provenn.verifier.errors import InvalidSpecification
 
 SHOWN = 30
 
 
 @dataclass(frozen=True)
 class Request:
-    """The options as given.   Raises: BadParameter for one that is missing or makes no sense."""
+    """The options as given.   Raises: BadParameter for one that is missing or makes no sense.
+
+    eps: one radius, or several separated by commas.
+    """
 
     model: Path
     norm: str
@@ -40,6 +46,7 @@ class Request:
     region_norm: str
     clip: tuple[float, float] | None
     out: Path | None
+    plot: Path | None = None
 
     def __post_init__(self) -> None:
         if (self.at is None) != (self.eps is None):
@@ -50,27 +57,58 @@ class Request:
         if self.clip is not None and not -math.inf < self.clip[0] < self.clip[1] < math.inf:
             reason = f"{self.clip[0]} {self.clip[1]} is not a range; give finite LO HI with LO below HI"
             raise BadParameter(reason, param_hint="--clip")
+        if self.plot is not None and self.at is None:
+            reason = "draws constants against the radius of regions: give --at with --eps too"
+            raise BadParameter(reason, param_hint="--plot")
+        if len(self.radii) > 1:
+            try:
+                increasing(self.radii)
+            except InvalidSpecification as error:
+                raise BadParameter(str(error), param_hint="--eps") from None
 
-    def question(self, shape: tuple[int, ...]) -> Question:
-        """What is asked of a network with inputs of this shape.   Raises: InvalidFile naming the array."""
-        region = None
-        if self.at is not None and self.eps is not None:
-            centre = read_inputs(self.at, shape)
-            if len(centre) != 1:
-                raise InvalidFile(self.at, f"holds {len(centre)} inputs; the region is around one")
-            region = Around(centre[0].tolist(), self.eps, self.region_norm, self.clip)
+    @property
+    def radii(self) -> list[str]:
+        """As they were said; none without a region."""
+        return [] if self.eps is None else [part.strip() for part in self.eps.split(",")]
+
+    def asked(self, shape: tuple[int, ...]) -> tuple[Question, Balls | None]:
+        """What is asked of a network with inputs of this shape; where there are several regions they stand beside it.
+
+        Raises: InvalidFile naming the array; BadParameter for a plot of one number.
+        """
         weights = None if self.scale is None else _weights(self.scale, shape)
-        return Question(self.norm, self.to, self.rows, weights, region)
+        question = Question(self.norm, self.to, self.rows, weights)
+        if self.at is None:
+            return question, None
+        centres = read_inputs(self.at, shape)
+        if max(len(centres), len(self.radii)) > 1:
+            return question, Balls(centres, self.radii, self.region_norm, self.clip)
+        if self.plot is not None:
+            reason = "there is one point and one radius: give several radii (--eps 0.01,0.02) or points to draw"
+            raise BadParameter(reason, param_hint="--plot")
+        region = Around(centres[0].tolist(), self.radii[0], self.region_norm, self.clip)
+        return replace(question, region=region), None
 
 
 def run(request: Request, options: Options, as_json: bool) -> int:
-    """Prints the answer and returns the verdict's code; INTERNAL if --out could not be written."""
+    """Prints the answer and returns the verdict's code; INTERNAL if --out or --plot could not be written."""
     trouble = artifacts.prepared(request.out)
+    if request.plot is not None:
+        require_drawable(request.plot)
     start = time.monotonic()
     with progress_bar() as bar:
         model = load(read_file(request.model))
-        question = request.question(model.graph.input_shape)
-        result = bound(model, question, options, bar)
+        question, balls = request.asked(model.graph.input_shape)
+        if balls is None:
+            result = bound(model, question, options, bar)
+        else:
+            files = lipschitz_curve.Files(request.out, trouble)
+            found = curve(model, balls, question, options, bar, files.keep)
+    rows = matrix(request.rows, math.prod(model.graph.output_shape))
+    if balls is not None:
+        return lipschitz_curve.show(
+            lipschitz_curve.Answer(found, rows, request.model.name, request.plot), files, as_json
+        )
     path = None
     if request.out is not None and trouble is None and result.certificate is not None:
         try:
@@ -79,7 +117,7 @@ def run(request: Request, options: Options, as_json: bool) -> int:
             trouble = error
     said = _as_json(result, path, time.monotonic() - start)
     said |= {"error": outcome.described(trouble)} if trouble else {}
-    outcome.show(said, _as_view(result, model, path), as_json)
+    outcome.show(said, _as_view(result, rows, path), as_json)
     if trouble is not None:
         outcome.complain(trouble, as_json=False)
         return ExitCode.INTERNAL
@@ -122,10 +160,9 @@ def _as_json(result: LipschitzResult, path: str | None, seconds: float) -> dict[
     }
 
 
-def _as_view(result: LipschitzResult, model: Readings, path: str | None) -> RenderableType:
+def _as_view(result: LipschitzResult, rows: tuple[tuple[float, ...], ...], path: str | None) -> RenderableType:
     table = Table.grid(padding=(0, 3))
     table.add_row("verdict", Text(result.verdict, style=f"bold {COLOURS[result.verdict]}"))
-    rows = matrix(result.rows, math.prod(model.graph.output_shape))
     outward = "each by itself" if result.output_norm == "each" else DISTANCE[result.output_norm]
     table.add_row("question", Text(f"{named(rows)}, {outward}, against {DISTANCE[result.norm]} of the inputs"))
     if isinstance(result.upper, float) and isinstance(result.lower, float):

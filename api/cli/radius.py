@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import statistics
@@ -19,6 +18,7 @@ from provenn.api.certification import load_model
 from provenn.api.cli import artifacts, outcome
 from provenn.api.cli.answers import COLOURS
 from provenn.api.cli.certifying import CODES
+from provenn.api.cli.chart import Chart, Line, axis, drawn, require_drawable
 from provenn.api.cli.files import read_file, read_inputs, read_labels
 from provenn.api.cli.outcome import CannotWrite, ExitCode
 from provenn.api.cli.progress import progress_bar
@@ -30,7 +30,7 @@ from provenn.api.radius import Batch, Radii, radii
 
 @dataclass(frozen=True)
 class Request:
-    """The options as given.   Raises: BadParameter if a curve is asked for that cannot be drawn."""
+    """The options as given."""
 
     model: Path
     inputs: Path
@@ -38,10 +38,6 @@ class Request:
     norm: str
     out: Path | None
     plot: Path | None
-
-    def __post_init__(self) -> None:
-        if self.plot is not None:
-            _require_matplotlib()
 
     def batch(self, shape: tuple[int, ...], classes: int) -> Batch:
         """What is asked.   Raises: InvalidFile; BadParameter naming the option."""
@@ -58,6 +54,8 @@ class Request:
 def run(request: Request, options: Options, as_json: bool) -> int:
     """Prints the radii and returns the exit code; INTERNAL if something could not be written."""
     trouble = artifacts.prepared(request.out)
+    if request.plot is not None:
+        require_drawable(request.plot)
     with progress_bar() as bar:
         model = load_model(read_file(request.model))
         found = radii(model, request.batch(model.graph.input_shape, math.prod(model.graph.output_shape)), options, bar)
@@ -66,7 +64,7 @@ def run(request: Request, options: Options, as_json: bool) -> int:
         if request.out is not None and trouble is None:
             kept |= _kept(request.out, found)
         if request.plot is not None:
-            kept["plot"] = artifacts.write(request.plot, _drawn(found))
+            kept["plot"] = artifacts.write(request.plot, drawn(_chart(found, request.model.name), request.plot))
     except CannotWrite as error:
         trouble = error
     said = {**found.as_json(), **kept} | ({"error": outcome.described(trouble)} if trouble else {})
@@ -108,30 +106,20 @@ def _summary(values: list[float]) -> str:
     return f"median {at_least(statistics.median_low(values))}, largest {at_least(max(values))}"
 
 
-def _require_matplotlib() -> None:
-    from importlib.util import find_spec
-
-    if find_spec("matplotlib") is None:
-        reason = "drawing needs matplotlib, which is not installed: pip install 'provenn[demo]', or use --out"
-        raise BadParameter(reason, param_hint="--plot")
-
-
-def _drawn(found: Radii) -> bytes:
-    """The curve as PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6, 4))
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    curve = found.curve()
-    last = curve[-1]["radius"] * 1.05 or 1.0
-    radius = [point["radius"] for point in curve] + [curve[-1]["radius"], last]
-    accuracy = [100 * point["accuracy"] for point in curve] + [0.0, 0.0]
-    axes.step(radius, accuracy, where="pre")
-    axes.set(xlabel=f"{DISTANCE[found.constants.norm]} radius", ylabel="certified accuracy, %", ylim=(0, 102))
-    axes.grid(alpha=0.3)
-    figure.tight_layout()
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
-    return buffer.getvalue()
+def _chart(found: Radii, model: str) -> Chart:
+    """Accuracy stays up to every radius of the curve, and falls there to that of the next."""
+    points = [(point["radius"], 100 * point["accuracy"]) for point in found.curve()]
+    after = [accuracy for _, accuracy in points[1:]] + [0.0]
+    steps = [corner for (x, y), next_y in zip(points, after, strict=True) for corner in ((x, y), (x, next_y))]
+    end = points[-1][0] * 1.05 or 1.0
+    what, how_far = "certified accuracy, %", f"radius ({DISTANCE[found.constants.norm]})"
+    return Chart(
+        f"{model}: {what}",
+        f"The share of {len(found.radii)} inputs whose class is certain within a radius, which falls with the radius.",
+        axis(how_far, [0.0, end]),
+        axis(what, [0.0, 100.0]),
+        [Line(what, [*steps, (end, 0.0)], marked=False)],
+        [],
+        (how_far, what),
+        [(at_least(radius), f"{accuracy:.6g}") for radius, accuracy in points],
+    )

@@ -60,6 +60,9 @@ INSIDE, TURNS = 1e-9, 20
 
 EPS = torch.finfo(torch.float64).eps
 
+SHORT = 1e-6
+"""Half length of pairs beside a point that is known, of the region's."""
+
 FAINT = 1e-300
 """Norms below it count as it: nothing is divided by zero."""
 
@@ -93,11 +96,13 @@ def searched(
     seconds: float = SECONDS,
     seed: int = 0,
     rounds: int = ROUNDS,
+    near: Tensor | None = None,
 ) -> Found:
     """A pair of inputs, both in the region (a batch of one) where it is given, and its quotient.
 
     The quotient is what float64 gives, less an estimate of its rounding: deviations under random roundings (stochastic
-    arithmetic: Vignes 1993), enlarged; 0 where nothing is left. The same for one seed and one number of rounds; where
+    arithmetic: Vignes 1993), enlarged; 0 where nothing is left. near: points [any, *input] beside which short pairs are
+    tried first. The same for one seed and one number of rounds; where
     time ends them, not quite.
     Raises: InvalidSpecification if the network is not float64, or the region is not one.
     """
@@ -105,7 +110,7 @@ def searched(
         raise InvalidSpecification("a Lipschitz constant is searched for in float64 only")
     if region is not None and region.batch != 1:
         raise InvalidSpecification("a Lipschitz constant is searched for in one region at a time")
-    return _Search(graph, measure, region, seed).run(time.monotonic() + seconds, rounds)
+    return _Search(graph, measure, region, seed).run(time.monotonic() + seconds, rounds, near)
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,10 +154,12 @@ class _Search:
         self.count = max(4, min(PAIRS, CELLS // cells))
         self.generator = torch.Generator().manual_seed(seed)
 
-    def run(self, deadline: float, rounds: int) -> Found:
+    def run(self, deadline: float, rounds: int, near: Tensor | None) -> Found:
         """Rounds until the deadline; every second one begins near the best pair so far."""
         start = self.shaped(self.projected(torch.zeros((1, self.inputs)).to(self.rows)))[0]
         best, known = Found(0.0, start, start), None
+        if near is not None:
+            best = self.guarded(self.polished(self.short(self.projected(near.flatten(1) * self.scale))))
         for number in range(rounds):
             pairs = self.descended(self.started(known if number % 2 else None), deadline)
             few = pairs.select(pairs.value.argsort(descending=True, stable=True)[:FEW])
@@ -176,6 +183,13 @@ class _Search:
                 order = pairs.value.argsort(descending=True, stable=True)
                 pairs = pairs.select(order[: (self.count + 1) // 2].repeat(2)[: self.count])
         return pairs
+
+    def short(self, points: Tensor) -> _Pairs:
+        """Pairs around points, in random directions, far shorter than the region."""
+        kind, step = self.measure.inputs, self.normal(*points.shape)
+        size = self.room.size(self.scale, kind) if self.room is not None and self.room.bounded else step.new_ones(1)
+        length = (SHORT * size).expand(len(points))
+        return self.evaluated(points, step * (length / _norm(step, kind))[:, None], length, torch.ones_like(length))
 
     def started(self, known: Tensor | None) -> _Pairs:
         """Around random points, of every scale, or around a known one [1, inputs]."""

@@ -27,7 +27,6 @@ def provenn(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pyt
     np.save("weights.npy", np.array([2.0, 4.0]))
     np.save("negative.npy", np.array([2.0, -4.0]))
     np.save("wide.npy", np.zeros(3))
-    np.save("batch.npy", np.zeros((3, 2)))
     return Command(capsys)
 
 
@@ -87,7 +86,6 @@ def test_a_folder_that_cannot_be_written_loses_no_answer(provenn: Command) -> No
         ("plain.onnx --scale negative.npy", "negative.npy: has the value -4.0; weights are above 0"),
         ("plain.onnx --scale wide.npy", "wide.npy: has shape [3], but the network takes [2]"),
         ("plain.onnx --at wide.npy --eps 0.1", "wide.npy: has shape [3], but the network takes [2]"),
-        ("plain.onnx --at batch.npy --eps 0.1", "batch.npy: holds 3 inputs; the region is around one"),
         ("plain.onnx --eps 0.1", "--at: is missing"),
         ("plain.onnx --at x.npy", "--eps: is missing"),
         ("plain.onnx --clip 0 1", "belong to --at"),

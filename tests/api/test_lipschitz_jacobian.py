@@ -51,10 +51,40 @@ def test_methods_are_in_order_and_auto_is_no_worse_than_either() -> None:
         assert auto <= min(crown, lipsdp) * (1 + 1e-6)
 
 
-def test_questions_that_are_none_for_them_are_refused() -> None:
-    for question in (Question(), Question("inf", "inf"), Question("inf", "2", region=HERE), Question(region=HERE)):
-        with pytest.raises(BackendError, match="ask for --norm inf with --to inf, 1 or each, around an input"):
-            bounded(PLAIN, question, method="crown")
+@pytest.mark.parametrize("question", [Question("inf", "inf"), Question("1", "1", region=HERE), Question(region=HERE)])
+def test_what_has_no_parts_is_refused(question: Question) -> None:
+    with pytest.raises(BackendError, match="it splits a region, row by row"):
+        bounded(PLAIN, question, method="bab")
+
+
+def test_alpha_crown_needs_a_region() -> None:
+    with pytest.raises(BackendError, match="optimised over a region"):
+        bounded(PLAIN, Question("inf", "inf"), method="alpha-crown")
+
+
+@pytest.mark.parametrize("output", ["1", "2", "inf"])
+@pytest.mark.parametrize("norm", ["1", "2", "inf"])
+def test_every_pair_of_norms_has_a_bound(norm: str, output: str) -> None:
+    """By the Jacobian alone, and at most that by auto, which never is below a pair."""
+    data = mlp([4, 7, 3], 5)
+    question = Question(norm, output, region=Around((0.1, -0.2, 0.3, 0.4), 0.3))
+    crown, auto = (bounded(data, question, method=m, seconds=2.0) for m in ("crown", "auto"))
+    everywhere = bounded(data, Question(norm, output), method="crown", seconds=2.0)
+    assert certain(data, everywhere) >= certain(data, crown)
+    for upper, other, lower in zip(certain(data, auto), certain(data, crown), np.ravel(auto.lower), strict=True):
+        assert lower <= upper
+        assert upper <= other * (1 + 1e-6)
+
+
+def test_branch_and_bound_closes_the_gap() -> None:
+    """For 5 seconds at most: the pair that is found lies in the part where the bound is exact."""
+    data = mlp([3, 6, 6, 2], 7)
+    question = Question("inf", "each", region=Around((0.2, -0.1, 0.4), 0.3))
+    crown, result = (bounded(data, question, method=method) for method in ("crown", "bab"))
+    assert result.method == "bab"
+    for upper, lower in zip(certain(data, result), np.ravel(result.lower), strict=True):
+        assert upper == pytest.approx(lower, rel=1e-5)
+    assert max(certain(data, crown)) > 1.01 * max(certain(data, result))
 
 
 def test_time_that_ends_before_everything_is_proved_is_said() -> None:

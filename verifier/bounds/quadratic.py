@@ -14,7 +14,7 @@ propagation of the form C'C to the input and the Schur complement of (1).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 
@@ -215,7 +215,7 @@ class _Reading:
     """One walk over the graph: verifier.ops.increments.Scope."""
 
     def __init__(self, graph: Graph, boxes: Mapping[int, Interval]) -> None:
-        self.graph, self.boxes = graph, boxes
+        self.graph, self.known = graph, boxes
         self.sizes, self.layers = [prod(graph.input_shape)], list[Units]()
         self.node: Node = graph.nodes[0]
         self.stages = 0
@@ -231,7 +231,7 @@ class _Reading:
             assert node.op is not None
             self.node = node
             if size * prod(node.shape) > ENTRIES:
-                raise ResourceLimit(f"node '{node.name}': entries of its Jacobian", f"{ENTRIES}")
+                raise self._too_large()
             found = node.op.increments([values[i] for i in node.inputs], self)
             if found is None:
                 raise self._refusal("the increments of its result have no bound in terms of those of its inputs")
@@ -247,19 +247,25 @@ class _Reading:
         op = op.function if isinstance(op, Implicit) else op
         assert isinstance(op, Elementwise)
         far = torch.full((1, *self.node.shape), FAR, dtype=self.graph.dtype)
-        box = self.boxes.get(source, Interval(-far, far))
+        box = self.known.get(source, Interval(-far, far))
         try:
             found = op.derivative(box)
         except Unbounded as error:
             raise self._refusal(f"its slopes are not bounded ({error})") from error
         lower, upper = (_snapped(end) for end in (found.lower, found.upper))
-        steepest = torch.maximum(lower.abs(), upper.abs()).max().item() if lower.numel() else 0.0
-        if not steepest < STEEPEST:
-            raise self._refusal("its slopes are not bounded")
         return lower.expand_as(far), upper.expand_as(far)
 
-    def units(self, argument: Increments, lower: Tensor, upper: Tensor) -> Increments:
+    def boxes(self) -> Sequence[Interval]:
         """See Scope."""
+        if not all(i in self.known for i in self.node.inputs):
+            raise self._refusal("its slopes are bounded over a region only, from enclosures of all its inputs")
+        return [self.known[i] for i in self.node.inputs]
+
+    def units(self, argument: Increments, lower: Tensor, upper: Tensor) -> Increments:
+        """See Scope.   Raises: ResourceLimit."""
+        size = max(lower.numel(), *map(len, argument.blocks.values()))
+        if lower.numel() > prod(self.node.shape) and size * lower.numel() > ENTRIES:
+            raise self._too_large()
         return self._layer(argument, lower, upper, None)
 
     def rectified(self, gap: Increments) -> Increments:
@@ -280,6 +286,9 @@ class _Reading:
 
     def _layer(self, argument: Increments, lower: Tensor, upper: Tensor, weight: Tensor | None) -> Increments:
         """Units where the slopes differ, lower times the argument elsewhere."""
+        steepest = torch.maximum(lower.abs(), upper.abs()).max().item() if lower.numel() else 0.0
+        if not steepest < STEEPEST:
+            raise self._refusal("its slopes are not bounded")
         rows, own, shape = argument.rows(), len(self.sizes), lower.shape[1:]
         low, high = lower.flatten(), upper.flatten()
         free = torch.ones_like(low, dtype=torch.bool) if weight is not None else low < high
@@ -298,8 +307,11 @@ class _Reading:
         made[torch.arange(len(places)), places] = 1
         return result + Increments({own: made.reshape(len(places), *shape)})
 
+    def _too_large(self) -> ResourceLimit:
+        return ResourceLimit(f"node '{self.node.name}': entries of its Jacobian", f"{ENTRIES}")
+
     def _refusal(self, reason: str) -> UnsupportedOp:
-        helpful = "a region where they are finite" if self.boxes else "a bounded region (an input and a radius)"
+        helpful = "a region where they are finite" if self.known else "a bounded region (an input and a radius)"
         what = f"{reason}, so no Lipschitz constant of the network can be bounded here; what may help: {helpful}"
         return UnsupportedOp(self.node.name, type(self.node.op).__name__, what)
 

@@ -1,72 +1,40 @@
-"""Claims of kind `lipschitz-jacobian`: the least number that the kernel proves of one row by bounds of its Jacobian."""
+"""Claims of kind `lipschitz-jacobian`: the least number that the kernel proves by bounds of a Jacobian."""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
 
 import numpy as np
 
-from provenn.verifier.certificate.emit import ABSOLUTE, Single, loosened
-from provenn.verifier.certificate.lipschitz import Proved, Prover
-from provenn.verifier.check.jacobian import claimed_steps, norm, row_bounds
-from provenn.verifier.check.network import Elementwise, Index, Network
+from provenn.verifier.certificate.lipschitz import Leaves, Method, Proved, Prover
+from provenn.verifier.check.jacobian import norm, row_bounds
 from provenn.verifier.check.rounding import CertificateRejected
-from provenn.verifier.check.rows import Bounds, Box
 
-Method = Literal["crown", "interval"]
-"""How intervals inside the Jacobian are found: by backward passes where they matter, or by interval arithmetic alone.
-
-The last bound is one backward pass in both.
-"""
+SLACK = 2.0**-22
+"""Share by which a number is above what was proved here, so that it is on machines that round products otherwise."""
 
 
 class JacobianProver:
-    """Proves rows of a statement in the l-infinity norm over a region; `prover` bundles what it proves.
-
-    network: the kernel's one from a row c to |c J|, whose step t has the interval of the row's derivative by step t.
-    Raises: CertificateRejected for another norm, no region, or an operator without slopes there.
-    """
+    """Proves rows of a statement, over its region as a whole; `prover` bundles what it proves."""
 
     def __init__(self, prover: Prover) -> None:
-        if prover.bounds is None or prover.statement.norm != "inf":
-            raise CertificateRejected("claims", "Jacobians are bounded over a region, in the l-infinity norm")
-        self.prover, self.network = prover, prover.units.adjoint
+        self.prover = prover
 
-    def prove(self, row: int, method: Method = "crown") -> Proved:
-        """The least number that is proved for a row, and the intervals behind it.
+    def prove(self, rows: Sequence[int], method: Method = "crown") -> Proved:
+        """The least number that is proved for rows together, in the statement's norms.
 
-        Raises: CertificateRejected where nothing finite is proved.
+        Raises: CertificateRejected where nothing finite is proved, or an operator has no slopes there.
         """
-        stated, found = self.prover.stated, dict[str, tuple[Single, Single]]()
+        stated, units = self.prover.stated, self.prover.units
         with np.errstate(all="ignore"):
-            bounds = row_bounds(self.network, stated.rows[row], self.prover.tick)
-            for name, index in claimed_steps(self.network).items():
-                box = bounds.box(index)
-                if method == "crown":
-                    box = _improved(bounds, index, box)
-                found[name] = loosened(box)
-                bounds.accept(index, Box(*(end.astype(np.float64) for end in found[name])))
-            upper = norm(bounds, stated.scale)
-        ends = [np.stack(pair) for pair in found.values()]
-        if not (np.isfinite(upper) and all(np.isfinite(e).all() and (e[0] <= e[1]).all() for e in ends)):
-            raise CertificateRejected("claims", f"nothing finite is proved of row {row}")
-        return Proved((row,), upper, {}, None, boxes=found)
+            network = units.adjoint.over(units.slopes, method)
+            each = [row_bounds(network, stated.rows[i], method, self.prover.tick) for i in rows]
+            upper = loosened(norm(each, stated.scale, stated.inward, stated.outward))
+        if not np.isfinite(upper):
+            raise CertificateRejected("claims", f"nothing finite is proved of rows {', '.join(map(str, rows))}")
+        return Proved(tuple(rows), upper, {}, None, jacobian=Leaves(method))
 
 
-def _improved(bounds: Bounds, index: int, box: Box) -> Box:
-    """The box cut by rows where that could make a line tighter."""
-    open_, lower, upper = _open(bounds.network, index, box), box.lower.copy(), box.upper.copy()
-    lower[open_] = np.fmax(lower[open_], bounds.neuron_bounds(index, open_, 1))
-    upper[open_] = np.fmin(upper[open_], -bounds.neuron_bounds(index, open_, -1))
-    return Box(lower, upper)
-
-
-def _open(network: Network, index: int, box: Box) -> Index:
-    """Neurons on both sides of 0, clearly, whose reader has not the same slope on both: a gain with a < b, or |.|."""
-    different = np.zeros(len(box.lower), bool)
-    for step in network.steps:
-        if isinstance(step, Elementwise) and step.sources[0] == index:
-            a, b = step.function.slopes(*box)
-            different |= a < b
-    reach = np.minimum(-box.lower, box.upper)
-    return np.flatnonzero(different & (reach > ABSOLUTE * box.largest.max(initial=0.0)))
+def loosened(upper: float) -> float:
+    """A bound to claim of what this one was found for."""
+    return float(upper * (1 + SLACK) + np.finfo(np.float64).tiny)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import inf, nextafter, sqrt
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -39,6 +39,11 @@ FIRST, GROWTH, LAST = 2.0**-36, 4.0, 0.5
 
 FALLBACK = 1e3
 """Multiplier, relative to its layer's largest, of a neuron that the solver took for linear and the kernel does not."""
+
+Method = Literal["crown", "recurjac", "interval"]
+"""How intervals inside a Jacobian are found: by backward passes where they matter, the same with products of unknown
+sign by their ranges, or by interval arithmetic alone. The last bound is one backward pass in all.
+"""
 
 SMALLEST = 2.0**-290
 """Multipliers are enlarged to it, for the kernel takes 2^-300 to 2^300: those of units that the rows do not read."""
@@ -88,11 +93,29 @@ class Channels:
 
 
 @dataclass(frozen=True, eq=False)
+class Leaves:
+    """How rows of a Jacobian are bounded, and over which parts: all of the region, or the leaves
+    of a tree that splits these steps, in chunks.
+    """
+
+    method: Method = "crown"
+    steps: tuple[str, ...] = ()
+    chunks: tuple[bytes, ...] = ()
+
+    def claim(self, prefix: str, files: dict[str, bytes]) -> dict[str, Any]:
+        """What a claim says of it, its chunks put into `files`."""
+        names = [f"{prefix}-{number}.safetensors.z" for number in range(len(self.chunks))]
+        files |= dict(zip(names, self.chunks, strict=True))
+        digests = [[name, hashlib.sha256(files[name]).hexdigest()] for name in names]
+        return {"method": self.method, "steps": list(self.steps), "chunks": digests}
+
+
+@dataclass(frozen=True, eq=False)
 class Proved:
     """|C_rows (f(x) - f(y))|_2 <= upper |scale * (x - y)|, by these multipliers, and for l_inf this metric [inputs].
 
-    channels: where the proof is one frequency by frequency; boxes: where it is one of jacobian.py, of a single row, the
-    intervals by the names of the adjoint network's steps.
+    channels: where the proof is one frequency by frequency; jacobian: where it is one by bounds of the Jacobian, then
+    `upper` is in the statement's norms.
     """
 
     rows: tuple[int, ...]
@@ -100,16 +123,24 @@ class Proved:
     multipliers: Mapping[str, Array]
     metric: Array | None
     channels: Channels | None = None
-    boxes: Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]] | None = None
+    jacobian: Leaves | None = None
 
 
 class Prover:
     """The kernel's reading of a network for one statement, from which all of its claims are proved.
 
+    own: slopes for bounds of the network's neurons, where some were optimised.
+
     Raises: CertificateRejected where the kernel does not read the region.
     """
 
-    def __init__(self, network: Network, statement: Statement, tick: Callable[[], object] = lambda: None) -> None:
+    def __init__(
+        self,
+        network: Network,
+        statement: Statement,
+        tick: Callable[[], object] = lambda: None,
+        own: CaseSlopes | None = None,
+    ) -> None:
         self.network, self.statement, self.draft, self.tick = network, statement, Draft(), tick
         sizes = network.steps[0].length, network.steps[network.output].length
         count = len(statement.rows) if statement.output == "each" else 1
@@ -119,7 +150,7 @@ class Prover:
             if self.stated.region is not None:
                 self.bounds = Bounds(network, *self.stated.region.region(), "real")
                 self.bounds.tick = tick
-                self.uses = intervals(self.draft, self.bounds, 0, "crown", CaseSlopes())
+                self.uses = intervals(self.draft, self.bounds, 0, "crown", own or CaseSlopes())
             self.units = Units(network, self.bounds)
 
     @property
@@ -211,30 +242,32 @@ class Prover:
 
     def _enlarged(self, given: NDArray[np.float64], share: float) -> tuple[float, Array | None]:
         """The number, and for l_inf the metric over dx, after the metric was enlarged by a share."""
-        if self.statement.norm == "2":
+        if self.statement.norm != "inf":
             return sqrt(max(float(given[0]), 0.0)) * (1 + share / 2) + 2.0**-200, None
         scale = np.array(self.statement.scale) if self.statement.scale is not None else np.ones(len(given))
         D = given * scale**2 * (1 + share)
         total = sum(Fraction(d) / Fraction(s) ** 2 for d, s in zip(D.tolist(), scale.tolist(), strict=True))
         total = total * (1 + Fraction(1, 2**48))  # the kernel rounds every quotient up
-        upper = sqrt(float(total))
-        while Fraction(upper) ** 2 < total:
-            upper = nextafter(upper, inf)
-        return upper, D
+        return _root(total), D
 
     def uppers(self, proved: Sequence[Proved]) -> list[float]:
-        """The numbers of the statement: from claims of its groups, in order."""
-        each = [claim.upper for claim in proved]
-        if self.statement.output == "1":
-            total = sum(map(Fraction, each), Fraction(0))
-            return [-float_below(-total)]
-        return each if self.statement.output == "each" else [max(each)]
+        """The numbers of the statement: from claims of its groups, or of every row alone, in order."""
+        each, output = [claim.upper for claim in proved], self.statement.output
+        if len(each) > 1 and output in ("1", "2"):
+            total = sum((Fraction(upper) ** (1 if output == "1" else 2) for upper in each), Fraction(0))
+            return [-float_below(-total) if output == "1" else _root(total)]
+        return each if output == "each" else [max(each)]
 
     def bundle(self, proved: Sequence[Proved], produced_by: Mapping[str, str]) -> dict[str, bytes]:
         """The certificate's files, for one claim a group."""
-        draft = self.draft
+        draft, chunks = self.draft, dict[str, bytes]()
         for number, claim in enumerate(proved):
-            content = {"case": 0, "rows": list(claim.rows), **_written(claim, f"l{number}", draft.tensors)}
+            content: dict[str, Any] = {"kind": "lipschitz-jacobian"}
+            if claim.jacobian is None:
+                content = _written(claim, f"l{number}", draft.tensors)
+            else:
+                content |= claim.jacobian.claim(f"tree-{number}", chunks)
+            content |= {"case": 0, "rows": list(claim.rows)}
             draft.add(**content, upper=claim.upper.hex(), uses=list(self.uses))
         text, name = self.statement.text(self.uppers(proved)), "specification.json"
         payload = write_payload(draft.used())
@@ -249,19 +282,20 @@ class Prover:
             "produced_by": dict(produced_by),
             "statistics": {"claims": len(draft.claims)},
         }
-        return {MANIFEST: sealed(manifest), name: text, PAYLOAD: payload}
+        return {MANIFEST: sealed(manifest), name: text, PAYLOAD: payload, **chunks}
+
+
+def _root(square: Fraction) -> float:
+    """The square root, rounded up."""
+    root = sqrt(float(square))
+    while Fraction(root) ** 2 < square:
+        root = nextafter(root, inf)
+    return root
 
 
 def _written(claim: Proved, prefix: str, tensors: dict[str, NDArray[Any]]) -> dict[str, Any]:
     """A claim's kind and what belongs to it, its arrays put into `tensors`."""
     content: dict[str, Any] = {"kind": "lipschitz"}
-    if claim.boxes is not None:
-        content = {"kind": "lipschitz-jacobian", "lowers": {}, "uppers": {}}
-        for number, (step, ends) in enumerate(claim.boxes.items()):
-            for side, values in zip(("lower", "upper"), ends, strict=True):
-                content[f"{side}s"][step] = f"{prefix}.{number}.{side}"
-                tensors[f"{prefix}.{number}.{side}"] = values
-        return content
     content["multipliers"] = {step: f"{prefix}.{number}" for number, step in enumerate(claim.multipliers)}
     tensors |= {entry: claim.multipliers[step] for step, entry in content["multipliers"].items()}
     if claim.channels is not None:

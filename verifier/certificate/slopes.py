@@ -91,6 +91,12 @@ def optimised_slopes(
     return CaseSlopes(neurons, dict(zip(keys, _rows(relaxed, found, names), strict=True)))
 
 
+def optimised_neurons(graph: Graph, region: Region, names: Mapping[int, str], over: Callable[[], bool]) -> CaseSlopes:
+    """Slopes for every open neuron's bounds alone, as alpha-CROWN finds them."""
+    with torch.no_grad():
+        return CaseSlopes(_with_neurons(graph, region, names, over)[1])
+
+
 def _with_neurons(
     graph: Graph, region: Region, names: Mapping[int, str], over: Callable[[], bool]
 ) -> tuple[Relaxed, dict[str, list[NeuronBound]]]:

@@ -76,7 +76,7 @@ def write_tree(
     Raises: LeavesUnproved; ProofTooLarge; CertificateRejected if a clause is not excluded in some leaf; ValueError if
     the tree is not one.
     """
-    proved, writer = kernel.Tree(bounds, tree.steps, clauses, tree.asked or ()), _Writer(tree, bounds, halvings)
+    proved, writer = kernel.Tree(bounds, tree.steps, clauses, tree.asked or ()), Writer(tree, bounds, halvings)
     floor = FLOOR * bounds.box(bounds.network.output).largest.max()
     files: dict[str, bytes] = {}
     unproved: list[Integers] = []
@@ -106,7 +106,7 @@ def write_tree(
 
 
 def _proved(
-    tree: kernel.Tree, writer: _Writer, piece: tuple[Integers, NDArray[np.int32]], chunk: Chunk, floor: float
+    tree: kernel.Tree, writer: Writer, piece: tuple[Integers, NDArray[np.int32]], chunk: Chunk, floor: float
 ) -> tuple[kernel.Nodes, Integers]:
     """The parts of a chunk, and at which its proofs fail; as few of them as can be are bounded again.
 
@@ -147,7 +147,7 @@ def _above(step: NDArray[np.int32], some: NDArray[Any]) -> NDArray[np.uint8]:
     return found
 
 
-class _Writer:
+class Writer:
     """A tree cut into pieces by levels."""
 
     def __init__(self, tree: Tree, bounds: Bounds, halvings: int) -> None:

@@ -3,12 +3,12 @@
 import hashlib
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from itertools import groupby
 from math import lcm
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -16,14 +16,22 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from provenn.verifier.check.functions import RELU
-from provenn.verifier.check.lipschitz import Units, prove
+from provenn.verifier.check.lipschitz import Units, prove, prove_entries
 from provenn.verifier.check.manifest import ASSURANCES, Tensors, entries, read_manifest, read_payload
 from provenn.verifier.check.network import Network
 from provenn.verifier.check.onnx_reader import decompressed, read_network
 from provenn.verifier.check.passes import whole
 from provenn.verifier.check.rounding import Array, float_below, require, require_float64
 from provenn.verifier.check.rows import Bounds, Box, Semantics
-from provenn.verifier.check.specification import Case, Vector, number, read_json, read_lipschitz, read_vnnlib
+from provenn.verifier.check.specification import (
+    Case,
+    Vector,
+    number,
+    read_jacobian,
+    read_json,
+    read_lipschitz,
+    read_vnnlib,
+)
 from provenn.verifier.check.trees import Tree, read_chunk
 
 MANIFEST = "manifest.json"
@@ -34,7 +42,8 @@ Claim = Mapping[str, Any]
 class Report:
     """An accepted certificate: margins by case and clause, rounded down; or of a Lipschitz statement `uppers`.
 
-    uppers: its numbers, rounded up; there are no margins then, and the smallest, `margin`, is 0.
+    uppers: its numbers, rounded up; there are no margins then, and the smallest, `margin`, is 0. entries: of a Jacobian
+    (row, column, lower, upper), rounded outward, None where no bound is stated.
     assurance: "checked" in semantics "real", arithmetic on the exact weights; "deployed" in "float32", every execution
     in that format that single.py describes.
     """
@@ -50,6 +59,7 @@ class Report:
     versions: Mapping[str, str]
     seconds: float
     uppers: tuple[float, ...] = ()
+    entries: tuple[tuple[int, int, float | None, float | None], ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -71,8 +81,8 @@ def check(
     require_float64()
     content = read_manifest(files.get(MANIFEST, b""))
     stated, claims, digest = content["specification"], content["claims"], content["model"]["sha256_file"]
-    lipschitz = stated["form"] == "lipschitz"
-    network = model if isinstance(model, Network) else read_network(model, slopes=lipschitz)
+    local = stated["form"] in ("lipschitz", "jacobian")
+    network = model if isinstance(model, Network) else read_network(model, slopes=local)
     require(network.sha256 == digest, "model", f"the certificate is about another model, of sha256 {digest}")
     text = _file(files, "specification", stated["file"], stated["sha256_file"])
     same = specification is None or decompressed(specification, "specification") == text
@@ -84,11 +94,12 @@ def check(
     named = set[str]().union(*map(entries, claims))
     require(named == tensors.keys(), "payload", "its entries are not those that the claims name")
     kind, least = content["semantics"], 0.0
-    margins, uppers = tuple[tuple[float, ...], ...](), tuple[float, ...]()
+    margins, found = tuple[tuple[float, ...], ...](), dict[str, Any]()
     with np.errstate(all="ignore"):
-        if lipschitz:
-            require(kind == "real", "manifest", "Lipschitz claims are about real arithmetic")
-            uppers = _lipschitz(network, text, claims, tensors, tick)
+        if local:
+            require(kind == "real", "manifest", "claims about derivatives are about real arithmetic")
+            prove_all = _lipschitz if stated["form"] == "lipschitz" else _jacobian
+            found = prove_all(network, text, claims, _Given(tensors, files, tick))
         else:
             cases = read_cases(text, stated["form"], network)
             mine: list[list[Claim]] = [[] for _ in cases]
@@ -101,7 +112,7 @@ def check(
             least = min(map(min, margins))
     versions = {"python": platform.python_version(), "numpy": np.__version__, "scipy": scipy.__version__}
     about = (len(claims), digest, stated["sha256_file"], {**versions, "onnx": onnx.__version__})
-    return Report("verified", kind, ASSURANCES[kind], least, margins, *about, time.perf_counter() - start, uppers)
+    return Report("verified", kind, ASSURANCES[kind], least, margins, *about, time.perf_counter() - start, **found)
 
 
 def _bounds(network: Network, case: Case, semantics: Semantics, tick: Callable[[], object] | None) -> Bounds:
@@ -110,19 +121,46 @@ def _bounds(network: Network, case: Case, semantics: Semantics, tick: Callable[[
     return bounds
 
 
-def _lipschitz(
-    network: Network, text: bytes, claims: Sequence[Claim], tensors: Tensors, tick: Callable[[], object] | None
-) -> tuple[float, ...]:
+class _Given(NamedTuple):
+    """The payload's arrays, the bundle's files, what is called now and then."""
+
+    tensors: Tensors
+    files: Mapping[str, bytes]
+    tick: Callable[[], object] | None
+
+    def chunks(self, claim: Claim) -> Iterator[Tensors]:
+        """Of a claim's tree."""
+        return (read_chunk(_file(self.files, "tree", name, digest)) for name, digest in claim["chunks"])
+
+
+def _lipschitz(network: Network, text: bytes, claims: Sequence[Claim], given: _Given) -> dict[str, Any]:
     """Proves a Lipschitz statement: its numbers, rounded up."""
     stated, bounds = read_lipschitz(text, network.steps[0].length, network.steps[network.output].length), None
     require(all(claim["case"] == 0 for claim in claims), "claims", "a Lipschitz statement has one case")
     if stated.region:
-        bounds = _bounds(network, stated.region, "real", tick)
-        claims = _Case(bounds, stated.region, tensors, {}).intervals(claims)
+        bounds = _bounds(network, stated.region, "real", given.tick)
+        claims = _Case(bounds, stated.region, given.tensors, {}).intervals(claims)
     own = all(claim["kind"].startswith("lipschitz") and (bounds or not claim["uses"]) for claim in claims)
     require(own, "claims", "a Lipschitz statement has claims of its own kind, and of intervals if it has a region")
-    prove(Units(network, bounds), stated, claims, tensors, tick or (lambda: None))
-    return tuple(-float_below(-upper) for upper in stated.upper)
+    prove(Units(network, bounds), bounds, stated, claims, given.tensors, given.chunks, given.tick or (lambda: None))
+    return {"uppers": tuple(-float_below(-upper) for upper in stated.upper)}
+
+
+def _jacobian(network: Network, text: bytes, claims: Sequence[Claim], given: _Given) -> dict[str, Any]:
+    """Proves a statement about entries of Jacobians, region by region: its entries, rounded outward."""
+    stated = read_jacobian(text, network.steps[0].length, network.steps[network.output].length)
+    require(all(0 <= claim["case"] < len(stated.regions) for claim in claims), "claims", "there is no such case")
+    for case, region in enumerate(stated.regions):
+        bounds = _bounds(network, region, "real", given.tick)
+        own = [claim for claim in claims if claim["case"] == case]
+        mine = _Case(bounds, region, given.tensors, {}).intervals(own)
+        require(all(claim["kind"] == "entries" for claim in mine), "claims", "one is of another kind")
+        proved = prove_entries(Units(network, bounds), bounds, stated, mine, given.chunks)
+        require(len(proved) == len(stated.entries), "claims", f"an entry has no claim in case {case}")
+    below = [None if e.lower is None else float_below(e.lower) for e in stated.entries]
+    above = [None if e.upper is None else -float_below(-e.upper) for e in stated.entries]
+    rounded = zip(stated.entries, below, above, strict=True)
+    return {"entries": tuple((e.row, e.column, low, high) for e, low, high in rounded)}
 
 
 def _file(files: Mapping[str, bytes], what: str, name: str, digest: str) -> bytes:
@@ -258,8 +296,7 @@ class _Case:
         known = all(type(k) is int and 0 <= k < count and k not in found for k in asked) and len({*asked}) == len(asked)
         require(known and asked, claim["id"], "it proves clauses that are not there, or proved twice, or none")
         tree, margins = Tree(self.bounds, claim["steps"], self.case.clauses, asked), np.full(count, np.inf)
-        for name, digest in claim["chunks"]:
-            chunk = read_chunk(_file(self.files, "tree", name, digest))
+        for (name, _), chunk in zip(claim["chunks"], _Given({}, self.files, None).chunks(claim), strict=True):
             nodes = tree.grown(chunk)
             proved = tree.margins(nodes, chunk)
             wrong = np.flatnonzero(~(proved > 0))

@@ -25,17 +25,25 @@ GRID, LIBM = 64, 2.0**-48  # cells of an interpolation; assumed error of np.tanh
 
 
 class Enclosure(NamedTuple):
-    """(1a): points z_k and values p_k, each [n]; radius delta [n]; slopes worth trying, each [n]."""
+    """(1a): points z_k and values p_k, each [n]; radius delta [n]; slopes worth trying, each [n].
+
+    signs: where given, phi is extreme at some z_k, and these are the signs of the real phi(z_k).
+    """
 
     points: list[Array]
     values: list[Array]
     radius: Array
     slopes: list[Array]
+    signs: list[Array] | None = None
 
     def range(self) -> tuple[Array, Array]:
         """Bounds of phi on [l, u]."""
         low, high = np.minimum.reduce(self.values), np.maximum.reduce(self.values)
-        return down(low - self.radius), up(high + self.radius)
+        lower, upper = down(low - self.radius), up(high + self.radius)
+        if self.signs is not None:
+            lower = np.where(np.minimum.reduce(self.signs) >= 0, np.maximum(lower, 0.0), lower)
+            upper = np.where(np.maximum.reduce(self.signs) <= 0, np.minimum(upper, 0.0), upper)
+        return lower, upper
 
     def intercept(self, slope: Array, sign: int) -> Array:
         """(1b): k with  phi(z) >= slope z + k  on [l, u] (sign 1), or  phi(z) <= slope z + k  (sign -1).
@@ -64,10 +72,11 @@ Slopes = tuple[Array, Array]
 
 @dataclass(frozen=True, eq=False)
 class Function:
-    """Of (lower, upper), each [n], lower <= upper: (1a) if `enclose` is given, and slopes (1c)."""
+    """Of (lower, upper), each [n], lower <= upper: (1a) if `enclose` is given, and slopes (1c); where these jump."""
 
     slopes: Callable[[Array, Array], Slopes]
     enclose: Callable[[Array, Array], Enclosure] | None = None
+    kinks: tuple[float, ...] = ()
 
     def __call__(self, lower: Array, upper: Array) -> Enclosure:
         """(1a).   Raises: CertificateRejected for a function that only Lipschitz claims may meet."""
@@ -92,7 +101,7 @@ def piecewise_linear(kinks: tuple[float, ...], slopes: tuple[float, ...], value:
         least = np.minimum.reduce([np.where(on, slope, np.inf) for on, slope in zip(met, slopes, strict=True)])
         return least, np.maximum.reduce([np.where(on, slope, -np.inf) for on, slope in zip(met, slopes, strict=True)])
 
-    return Function(pieces, enclosure)
+    return Function(pieces, enclosure, kinks)
 
 
 def smooth(value: Callable[[Array], Array], derivative: Callable[[Array], Array], curvature: float) -> Function:
@@ -119,18 +128,23 @@ def smooth(value: Callable[[Array], Array], derivative: Callable[[Array], Array]
     return Function(between, enclosure)
 
 
-def gain(a: Array, b: Array) -> Function:
+def gain(a: Array, b: Array, level: bool = False) -> Function:
     """Multiplication of x by some d in [a, b], each [n]: which one is not known, so what is proved holds for all.
 
     (1b) with the corners (x, d) of [l, u] x [a, b] for breakpoints: d x - slope x is extreme at one, being linear in x
     and in d. The lower envelope is b x below 0, a x above, concave, so its chord is the best line; above likewise.
+    level: the slope 0 instead for x on both sides of 0 and a < b (RecurJac).
     """
 
     def enclosure(lower: Array, upper: Array) -> Enclosure:
         points, values = [lower, lower, upper, upper], [b * lower, a * lower, a * upper, b * upper]
         radius = 2.0**-52 * np.maximum.reduce([np.abs(p) for p in values]) + 2.0**-1000
         chords = [_secant(lower, values[k], upper, values[k + 2]) for k in (0, 1)]
-        return Enclosure(points, values, radius, [a, b, *chords])
+        slopes = [a, b, *chords]
+        if level:
+            slopes = [np.where((lower < 0) & (upper > 0) & (a < b), 0.0, slope) for slope in slopes]
+        signs = [np.sign(d) * np.sign(x) for x, d in ((lower, b), (lower, a), (upper, a), (upper, b))]
+        return Enclosure(points, values, radius, slopes, signs)
 
     return Function(lambda lower, upper: (a, b), enclosure)
 

@@ -1,12 +1,13 @@
 """Lipschitz claims: |C_rows (f(x) - f(y))|_2 <= upper |s * (x - y)| for some rows of the statement, by (14).
 
-l2: D_i = upper^2 s_i^2, rounded down. l-infinity: any D >= 0 with sum D_i / s_i^2 <= upper^2, for then
+l2 (and l1, where |.| is larger): D_i = upper^2 s_i^2, rounded down. l-infinity: any D >= 0 with sum D_i / s_i^2 <=
+upper^2, for then
     |C dy|^2 <= sum D_i dx_i^2 <= sum (D_i / s_i^2) max_i |s_i dx_i|^2.
 Multipliers are given by step, one for every neuron (those of neurons that need none are not read); of a MaxPool, for
 the units of all its stages, one stage after the other, windows in order.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import cached_property
@@ -16,13 +17,13 @@ import numpy as np
 
 from provenn.verifier.check.bordered import Bordered, borders, ending
 from provenn.verifier.check.functions import RELU, Slopes
-from provenn.verifier.check.jacobian import adjoint, prove_row, row_bounds
+from provenn.verifier.check.jacobian import Adjoint, entries, leaves, norm, row_bounds
 from provenn.verifier.check.manifest import Tensors
 from provenn.verifier.check.network import Affine, Elementwise, Implicit, Index, MaxPool, Network, Step
 from provenn.verifier.check.quadratic import COORDINATES, Increments, Quadratic, needed
 from provenn.verifier.check.rounding import Array, float_below, require
 from provenn.verifier.check.rows import Bounds, Box
-from provenn.verifier.check.specification import Lipschitz, Vector, number
+from provenn.verifier.check.specification import Jacobian, Lipschitz, Vector, number
 from provenn.verifier.check.tensors import sums, within_range
 from provenn.verifier.check.torus import Torus, read_grids
 
@@ -82,13 +83,18 @@ class Units:
         self.lengths = {name: sum(self.network.steps[j].length for j in each) for name, each in self.steps.items()}
         implicit = any(isinstance(self.network.steps[j], Implicit) for j in used)
         require(not (implicit and bounds), "model", "a network with implicit layers has no bounds over a region")
-        inner = bounds and _within(self.network, network, bounds, place, numbers)
-        self.slopes = dict[int, Slopes]()
-        for j in used:
+        self._used, self._staged = used, (network, place, numbers)
+        self.slopes = self.slopes_over(bounds)
+
+    def slopes_over(self, bounds: Bounds | None) -> dict[int, Slopes]:
+        """(1c) by step, over the boxes of the network that was given, or everywhere."""
+        inner, found = bounds and _within(self.network, bounds, *self._staged), dict[int, Slopes]()
+        for j in self._used:
             step = self.network.steps[j]
             assert isinstance(step, Elementwise | Implicit)
             everywhere = Box(np.full(step.length, -np.inf), np.full(step.length, np.inf))
-            self.slopes[j] = step.function.slopes(*(inner.box(step.sources[0]) if inner else everywhere))
+            found[j] = step.function.slopes(*(inner.box(step.sources[0]) if inner else everywhere))
+        return found
 
     @cached_property
     def increments(self) -> Increments:
@@ -97,9 +103,9 @@ class Units:
             return Increments(self.network, self.slopes)
 
     @cached_property
-    def adjoint(self) -> Network:
-        """For jacobian.py.   Raises: CertificateRejected if some interval is not known."""
-        return adjoint(self.network, self.slopes)
+    def adjoint(self) -> Adjoint:
+        """For jacobian.py.   Raises: CertificateRejected for implicit layers."""
+        return Adjoint(self.network)
 
     def quadratic(
         self, rows: Sequence[Vector], multipliers: Mapping[str, Array], claim: int | str = ""
@@ -141,7 +147,7 @@ def _floats(rows: Sequence[Vector]) -> Array:
 
 
 def _within(
-    inner: Network, network: Network, bounds: Bounds, place: Mapping[int, int], units: Mapping[int, list[int]]
+    inner: Network, bounds: Bounds, network: Network, place: Mapping[int, int], units: Mapping[int, list[int]]
 ) -> Bounds:
     """The bounds of the network with stages: proved boxes, and of every maximum so far that of its entries."""
     found = Bounds(inner, bounds.boxes[0], bounds.ball)
@@ -157,28 +163,56 @@ def _within(
 
 
 def metric(upper: Fraction, scale: Vector, inputs: int) -> Array:
-    """D of an l2 claim."""
+    """D of an l2 or l1 claim."""
     return np.array([float_below((upper * s) ** 2) for s in scale or (Fraction(1),) * inputs])
 
 
+Chunks = Callable[[Mapping[str, Any]], Iterable[Tensors]]  # a claim -> the chunks of its tree
+
+
+def rows_everywhere(
+    units: Units, bounds: Bounds | None, rows: Sequence[Vector], claim: Mapping[str, Any], chunks: Chunks
+) -> Iterator[list[Bounds]]:
+    """What is proved of rows c J over the region, or over one leaf after the other of the claim's tree.
+
+    Raises: CertificateRejected, at the end too if leaves are missing.
+    """
+    method, tick = claim["method"], bounds.tick if bounds else _nothing
+    if not claim["chunks"]:
+        made = units.adjoint.over(units.slopes, method)
+        yield [row_bounds(made, row, method, tick) for row in rows]
+        return
+    require(bounds, claim["id"], "without a region there is nothing to split")
+    assert bounds is not None
+    for leaf in leaves(bounds, claim["steps"], chunks(claim), claim["id"]):
+        made = units.adjoint.over(units.slopes_over(leaf), method)
+        yield [row_bounds(made, row, method, tick) for row in rows]
+
+
 def prove(
-    units: Units, stated: Lipschitz, claims: Sequence[Mapping[str, Any]], tensors: Tensors, tick: Callable[[], object]
+    units: Units,
+    bounds: Bounds | None,
+    stated: Lipschitz,
+    claims: Sequence[Mapping[str, Any]],
+    tensors: Tensors,
+    chunks: Chunks,
+    tick: Callable[[], object],
 ) -> None:
     """Proves the claims, and that they are all that is stated.   Raises: CertificateRejected naming what is not."""
-    proved = list[tuple[list[int], Fraction]]()
+    proved = list[tuple[list[int], Fraction, bool]]()
     for claim in claims:
         tick()
         name, rows, upper = claim["id"], claim["rows"], number(claim["upper"])
         known = rows and all(type(i) is int and 0 <= i < len(stated.rows) for i in rows) and len({*rows}) == len(rows)
         require(known and upper >= 0, name, "it is about rows that are not there, or twice there, or its number is < 0")
-        if claim["kind"] == "lipschitz-jacobian":
-            local = stated.region and stated.inward == "inf" and len(rows) == 1
-            require(local, name, "it is for one row, over a region, in the l-infinity norm")
-            holds = prove_row(row_bounds(units.adjoint, stated.rows[rows[0]], tick), stated.scale, claim, tensors)
+        jacobian = claim["kind"] == "lipschitz-jacobian"
+        if jacobian:
+            each = rows_everywhere(units, bounds, [stated.rows[i] for i in rows], claim, chunks)
+            holds = all(norm(found, stated.scale, stated.inward, stated.outward) <= upper for found in each)
         else:
             holds = _by_multipliers(units, stated, claim, tensors, tick)
         require(holds, name, f"{claim['upper']} is not proved")
-        proved.append((rows, upper))
+        proved.append((rows, upper, jacobian))
     _require_whole(stated, proved)
 
 
@@ -206,17 +240,49 @@ def _by_multipliers(
     return fits and torus.proves(D, cut.astype(np.float64), tick)
 
 
-def _require_whole(stated: Lipschitz, proved: Sequence[tuple[list[int], Fraction]]) -> None:
-    """Rows together: one claim of all; largest: each in some claim, as |.|_inf <= |.|_2; sum: each in one alone."""
-    count, limit = len(stated.rows), stated.upper[0]
-    if stated.outward == "2":
-        whole = any(len(rows) == count and upper <= limit for rows, upper in proved)
-        require(whole, "claims", "no claim about all rows together is at most what is stated")
+def _require_whole(stated: Lipschitz, proved: Sequence[tuple[list[int], Fraction, bool]]) -> None:
+    """Rows together: one claim of all (multipliers: in l2), or their sum, or that of squares, each row alone.
+
+    Largest: each in some claim, as |.|_inf is at most the others.
+    """
+    count, limit, sums = len(stated.rows), stated.upper[0], stated.outward in ("1", "2")
+    jointly = [upper for rows, upper, own in proved if len(rows) == count and (own or stated.outward == "2")]
+    if sums and jointly and min(jointly) <= limit:
         return
-    alone = stated.outward == "1"
-    found = [[upper for rows, upper in proved if i in rows and (len(rows) == 1 or not alone)] for i in range(count)]
-    require(all(found), "claims", "a row has no claim")
+    found = [[upper for rows, upper, _ in proved if i in rows and (len(rows) == 1 or not sums)] for i in range(count)]
+    require(
+        all(found), "claims", "a row has no claim" if not sums else "neither all rows together nor each has a claim"
+    )
     best = [min(uppers) for uppers in found]
     limits = stated.upper if stated.outward == "each" else (limit,) * count
-    fits = sum(best) <= limit if alone else all(a <= b for a, b in zip(best, limits, strict=True))
+    fits = all(a <= b for a, b in zip(best, limits, strict=True))
+    if sums:
+        fits = sum(best) <= limit if stated.outward == "1" else sum(b * b for b in best) <= limit**2
     require(fits, "claims", "a number is above what is stated")
+
+
+def prove_entries(
+    units: Units, bounds: Bounds, stated: Jacobian, claims: Sequence[Mapping[str, Any]], chunks: Chunks
+) -> set[int]:
+    """Proves the claims of one region: which of the stated entries they prove.   Raises: CertificateRejected."""
+    proved = set[int]()
+    for claim in claims:
+        name, (row, some) = claim["id"], (claim["rows"], claim["entries"])
+        fits = len(row) == 1 and some and all(type(k) is int and 0 <= k < len(stated.entries) for k in some)
+        require(fits and {stated.entries[k].row for k in some} == {*row}, name, "it is about entries of another row")
+        asked = [stated.entries[k] for k in some]
+        inputs = np.unique([entry.column for entry in asked])
+        places = np.searchsorted(inputs, [entry.column for entry in asked])
+        for (found,) in rows_everywhere(units, bounds, [stated.rows[row[0]]], claim, chunks):
+            box = entries(found, inputs)
+            for place, entry in zip(places, asked, strict=True):
+                low, high = float(box.lower[place]), float(box.upper[place])
+                holds = entry.lower is None or (np.isfinite(low) and Fraction(low) >= entry.lower)
+                holds = holds and (entry.upper is None or (np.isfinite(high) and Fraction(high) <= entry.upper))
+                require(holds, name, f"the bounds of entry {entry.row}, {entry.column} are not proved")
+        proved.update(some)
+    return proved
+
+
+def _nothing() -> None:
+    """Goes on."""

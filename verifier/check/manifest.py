@@ -30,8 +30,8 @@ KINDS |= {"margin": CLAIM | {"clause": int, "row": int, "above": str}}
 KINDS |= {"lipschitz": {"id": int, "kind": str, "case": int, "rows": list, "upper": str, "multipliers": dict}}
 KINDS["lipschitz"] |= {"metric": str, "uses": list}
 KINDS["lipschitz-torus"] = KINDS["lipschitz"] | {"maps": dict, "torus": list, "cut": str}
-KINDS["lipschitz-jacobian"] = {"id": int, "kind": str, "case": int, "rows": list, "upper": str}
-KINDS["lipschitz-jacobian"] |= {"lowers": dict, "uppers": dict, "uses": list}
+ROWS = {"id": int, "kind": str, "case": int, "rows": list, "method": str, "steps": list, "chunks": list, "uses": list}
+KINDS |= {"lipschitz-jacobian": ROWS | {"upper": str}, "entries": ROWS | {"entries": list}}
 KINDS |= {"tree": {"id": int, "kind": str, "case": int, "clauses": list, "steps": list, "chunks": list, "uses": list}}
 OPTIONAL: dict[str, Any] = {"slopes": {}, "own": {}, "rows": "", "metric": ""}
 """Keys and types. interval: the value `node` lies in [lower, upper] (payload entries) over the inputs of `case`;
@@ -41,9 +41,10 @@ the upper one; name of a ReLU step -> entry of their slopes, one after the other
 in which `steps` are split, prove some clauses of the case (trees.py). lipschitz: rows of C together in l2, `upper`;
 multipliers: name of a nonlinear step -> entry; metric: entry, for the l-infinity norm only (lipschitz.py).
 lipschitz-torus: maps: name of a step -> [channels, extents, steps], torus: cells, cut: entry (torus.py).
-lipschitz-jacobian: lowers, uppers: name of a step -> entry of its interval's ends (jacobian.py)."""
+lipschitz-jacobian, entries: of rows of a Jacobian a norm, or the stated entries of these numbers, over the region or,
+with chunks, leaf by leaf (jacobian.py)."""
 
-NAMED = ("slopes", "own", "multipliers", "lowers", "uppers")  # step -> entry of the payload
+NAMED = ("slopes", "own", "multipliers")  # step -> entry of the payload
 
 TYPES = {"F32": "<f4", "F64": "<f8", "U8": "u1", "I32": "<i4"}
 Tensors = Mapping[str, NDArray[Any]]
@@ -98,7 +99,8 @@ def read_manifest(data: bytes) -> dict[str, Any]:
         _typed(claim, expected, position)
         counted = all(type(n) is int for n in claim["uses"])
         require(counted, position, "what it uses is not given by ids")
-        known = claim.get("method", "crown") == "crown" or (claim["method"] == "interval" and not given)
+        others = ("interval", "recurjac") if ROWS.keys() <= claim.keys() else ("interval",) if not given else ()
+        known = claim.get("method", "crown") in ("crown", *others)
         require(known, position, f"method {claim.get('method')!r} is not understood")
         named = [claim.get(key, {}).values() for key in NAMED]
         names = [*(name for names in named for name in names), *claim.get("steps", ())]
@@ -106,7 +108,7 @@ def read_manifest(data: bytes) -> dict[str, Any]:
         texts = names + [
             text for pair in pairs for text in (pair if isinstance(pair, list) and len(pair) == 2 else [0])
         ]
-        require(pairs and all(isinstance(text, str) for text in texts), position, "it must name steps, entries, files")
+        require(all(isinstance(text, str) for text in texts), position, "it must name steps, entries, files")
     return content
 
 

@@ -51,6 +51,11 @@ class Affine(Step):
         return abs(self.matrix)
 
     @cached_property
+    def signs(self) -> Matrix:
+        """-1, 0 or 1 for every entry: sums of them are exact."""
+        return np.sign(self.matrix) if isinstance(self.matrix, np.ndarray) else self.matrix.sign()
+
+    @cached_property
     def widest(self) -> tuple[int, float]:
         """The most nonzero entries in a row of W, and the largest sum of a row of |W|."""
         counts = (self.matrix != 0).sum(axis=1)

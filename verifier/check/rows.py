@@ -117,6 +117,7 @@ class Bounds:
         """The step's range over boxes of its sources, rounded outward.
 
         Affine: W c + b -/+ |W| r with the box within [c - r, c + r]; errors gamma (|W| |c| + |b|) and 8 u |W| r.
+        Without b a sum of products >= 0 is >= 0, whatever the rounding.
         """
         if isinstance(step, Affine):
             lower, upper = np.concatenate([b.lower for b in boxes]), np.concatenate([b.upper for b in boxes])
@@ -125,7 +126,12 @@ class Bounds:
             reach = step.magnitude @ (radius + self._unit * (np.abs(centre) + radius) + 2.0**-1000)
             reach = up((reach + self._unit * step.bias_size) * (1 + 2 * self._unit) + UNDERFLOW)
             value = step.matrix @ centre + step.bias
-            return Box(down(value - reach), up(value + reach))
+            low, high, negative, positive = down(value - reach), up(value + reach), 1.0 * (lower < 0), 1.0 * (upper > 0)
+            if not step.bias_size.any() and not (negative * positive).all():
+                every, lean = abs(step.signs) @ (negative + positive), step.signs @ (negative - positive)
+                low = np.where(every + lean == 0, np.maximum(low, 0.0), low)
+                high = np.where(every - lean == 0, np.minimum(high, 0.0), high)
+            return Box(low, high)
         if isinstance(step, Elementwise):
             return Box(*step.function(boxes[0].lower, boxes[0].upper).range())
         if isinstance(step, MaxPool):

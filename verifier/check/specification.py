@@ -145,13 +145,51 @@ def read_lipschitz(text: bytes, inputs: int, outputs: int) -> Lipschitz:
     matrix = tuple(_vector(*_list(row)) for row in _list(rows))
     weights = () if scale is None else _vector(*_list(scale))
     stated = Lipschitz(inward, weights, matrix, outward, _vector(*_list(upper)), None)
-    fits = inward in ("2", "inf") and len(stated.scale) in (0, inputs) and all(s > 0 for s in stated.scale)
+    fits = inward in ("1", "2", "inf") and len(stated.scale) in (0, inputs) and all(s > 0 for s in stated.scale)
     fits = fits and {outputs}.issuperset(map(len, matrix)) and all(0 <= number <= 2**300 for number in stated.upper)
     fits = fits and len(stated.upper) == (len(matrix) if outward == "each" else 1)
     sizes = [abs(c) for v in (*matrix, stated.scale) for c in v if c]
     fits = fits and all(Fraction(2) ** -300 <= c <= 2**300 for c in sizes)
     require(fits, "specification", "its norm, scale, rows or numbers are out of range, or do not fit the network")
     return stated._replace(region=None if region is None else _region(region, inputs))
+
+
+class Entry(NamedTuple):
+    """lower <= (C J)_row,column <= upper; None: no such bound."""
+
+    row: int
+    column: int
+    lower: Fraction | None
+    upper: Fraction | None
+
+
+class Jacobian(NamedTuple):
+    """t lower <= c (f(x + t e_j) - f(x)) <= t upper for entries (c, j), t >= 0, x and x + t e_j of one of the regions.
+
+    So wherever f is differentiable inside a region, and for all of Clarke's generalized Jacobian there.
+    """
+
+    rows: tuple[Vector, ...]
+    entries: tuple[Entry, ...]
+    regions: tuple[Case, ...]
+
+
+def read_jacobian(text: bytes, inputs: int, outputs: int) -> Jacobian:
+    """The statement.   Raises: CertificateRejected for anything not understood, or if it does not fit the network."""
+    parts = _only(parsed("specification", text, number), "format", "kind", "outputs", "entries", "regions")
+    form, kind, rows, given, regions = parts
+    known = form == "provenn-specification/1" and kind == "jacobian"
+    require(known, "specification", f"format {form!r} or kind {kind!r} is not understood")
+    matrix = tuple(_vector(*_list(row)) for row in _list(rows))
+    sizes = [abs(c) for row in matrix for c in row if c]
+    fits = {outputs}.issuperset(map(len, matrix)) and all(Fraction(2) ** -300 <= c <= 2**300 for c in sizes)
+    listed = [_list(entry) for entry in _list(given)]
+    fits = fits and all(len(e) == 4 and type(e[0]) is type(e[1]) is int for e in listed)
+    fits = fits and all(0 <= e[0] < len(matrix) and 0 <= e[1] < inputs for e in listed)
+    require(fits, "specification", "its rows or entries are out of range, or do not fit the network")
+    ends = [[None if end is None else _vector(end)[0] for end in entry[2:]] for entry in listed]
+    entries = tuple(Entry(e[0], e[1], *end) for e, end in zip(listed, ends, strict=True))
+    return Jacobian(matrix, entries, tuple(_region(region, inputs) for region in _list(regions)))
 
 
 def _region(content: Any, inputs: int) -> Case:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 
 import torch
 from torch import Tensor
 
 from provenn.verifier.interval import Interval
 from provenn.verifier.ops.base import Linearization, Op
+from provenn.verifier.ops.increments import Increments, Scope
 from provenn.verifier.ops.monotone import aligned, summed_to
 from provenn.verifier.ops.pull import weighed
 
@@ -43,6 +45,18 @@ class Gate(Op):
         some = (~(is_open | is_shut) & ((x.lower != 0) | (x.upper != 0))).to(x.lower.dtype)
         masks = [summed_to(some, tuple(b.lower.shape[1:])) > 0 for b in inputs]
         return tuple(mask & (b.lower < b.upper) for mask, b in zip(masks, inputs, strict=True))
+
+    def increments(self, inputs: Sequence[Increments], scope: Scope) -> Increments:
+        """Slope 1 or 0 where the state is decided; else infinite, at the jump, unless x is 0 all over its box.
+
+        Raises: UnsupportedOp for a jump.
+        """
+        is_open, is_shut, x = self._states(scope.boxes())
+        shape = x.lower.shape[1:]
+        dx = inputs[1].through(lambda v: aligned(v, len(shape)).expand(len(v), *shape))
+        undecided = torch.where((x.lower == 0) & (x.upper == 0), 1.0, inf).to(x.lower.dtype)
+        lower = is_open.to(x.lower.dtype)
+        return scope.units(dx, lower, torch.where(is_open | is_shut, lower, undecided))
 
     def linearize(self, inputs: Sequence[Interval], parameters: Tensor | None = None) -> Linearization:
         """X or 0 where that is decided; else between the chords of min(x, 0) and of max(x, 0)."""

@@ -4,6 +4,9 @@ Two executions of a network differ by dx in the input and, at every scalar funct
 These are the coordinates z = (dx, dw_1, .., dw_K), one block for the input and one for every layer of units; all other
 differences are linear maps of them. What is known of a unit is its slope: a <= dw / dv <= b (lipschitz.md; Fazlyab et
 al. 2019), so that (dw - a dv)(b dv - dw) >= 0.
+
+Functions of several values are units too, with slopes known from boxes: whatever the two executions in the boxes are,
+dw = d dv for some d of the range, secants and so derivatives. Every rule says which d that is.
 """
 
 from __future__ import annotations
@@ -14,6 +17,8 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
+
+from provenn.verifier.interval import Interval
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,10 +82,17 @@ class Scope(Protocol):
         """
         ...
 
-    def units(self, argument: Increments, lower: Tensor, upper: Tensor) -> Increments:
-        """A new layer of units with slopes in [lower, upper], each [1, *node]; where they agree no coordinate is made.
+    def boxes(self) -> Sequence[Interval]:
+        """Enclosures of the inputs of the op being read, each [1, *input], that hold in both executions.
 
-        Layers come in the order of these calls.
+        Raises: UnsupportedOp where one is not known, as everywhere.
+        """
+        ...
+
+    def units(self, argument: Increments, lower: Tensor, upper: Tensor) -> Increments:
+        """A new layer of units with slopes in [lower, upper], each [1, *argument]; no coordinate where they agree.
+
+        Layers come in the order of these calls.   Raises: UnsupportedOp where a slope is not finite.
         """
         ...
 

@@ -19,7 +19,8 @@ from torch import Tensor
 from provenn.verifier.errors import InvalidModel
 from provenn.verifier.interval import Interval
 from provenn.verifier.ops.base import Linearization
-from provenn.verifier.ops.cells import Axes, gathered, scattered, sets
+from provenn.verifier.ops.cells import Axes, gathered, log_sum_exp_of_others, scattered, sets
+from provenn.verifier.ops.increments import Increments, Scope
 from provenn.verifier.ops.monotone import require_axes
 from provenn.verifier.ops.relaxed import Relaxed, Relaxer
 
@@ -116,6 +117,12 @@ class LogSumExp(Relaxed):
             ends.append(value + sign * (error + torch.finfo(value.dtype).eps * most.abs()).reshape(value.shape))
         return Interval(*ends)
 
+    def increments(self, inputs: Sequence[Increments], scope: Scope) -> Increments:
+        """Cells weighed by their shares."""
+        share, shape = shares(sets(scope.boxes()[0], self.axes)), self.forward(inputs[0].like).shape[1:]
+        cells = inputs[0].through(lambda x: gathered(x, self.axes))
+        return weighed_sum(cells, share, scope).through(lambda x: x.reshape(len(x), *shape))
+
     def free(self, *inputs: Interval) -> Tensor | None:
         """Where z lies in the box, and s between F(l) and F(u): in the middle. [1, batch, *rest, cells + 1]."""
         box = sets(inputs[0], self.axes)
@@ -145,3 +152,42 @@ def lined(low: tuple[Tensor, Tensor], high: tuple[Tensor, Tensor], axes: Axes, s
         return (pulled,), (positive * low[1] + negative * high[1]).flatten(2).sum(2)
 
     return pull
+
+
+def extremes(box: Interval) -> Interval:
+    """The range of x_i - log E(x) over boxes [batch, *rest, cells], widened by its rounding.
+
+    It increases with x_i and falls with every other cell, so it is -log(1 + e^-d), d = x_i - log(sum of the others'
+    e^x_j), at the ends.
+    """
+    shift, tiny = box.upper.amax(-1, keepdim=True).detach(), torch.finfo(box.lower.dtype).tiny
+    low, high = box.lower - shift, box.upper - shift
+    ends = []
+    for own, others, sign in ((low, high, -1), (high, low, 1)):
+        rest = log_sum_exp_of_others(others)
+        unit = torch.finfo(low.dtype).eps
+        size = own.abs() + rest.clamp(min=others.amin(-1, keepdim=True)).abs()
+        # Of a size beside a mask the product with the unit must come first: four times the size would overflow.
+        error = unit * (low.shape[-1] + 8) + (4 * unit) * size
+        # Computed to a few roundings of itself however large d is, as it is beside a mask; of what underflows, to tiny.
+        value = torch.nn.functional.logsigmoid(own - rest + sign * error)
+        ends.append(value + sign * (4 * unit * value.abs() + tiny))
+    return Interval(ends[0], ends[1].clamp(max=0))
+
+
+def shares(box: Interval) -> Interval:
+    """The range of e^x_i / E(x), a cell's share of the sum, over boxes [batch, *rest, cells], widened by rounding."""
+    g = extremes(box)
+    numbers = torch.finfo(g.lower.dtype)
+    lower = torch.exp(g.lower) * (1 - 4 * numbers.eps) - numbers.tiny
+    upper = torch.exp(g.upper) * (1 + 4 * numbers.eps) + numbers.tiny
+    return Interval(lower.clamp(min=0), upper.clamp(max=1))
+
+
+def weighed_sum(cells: Increments, share: Interval, scope: Scope) -> Increments:
+    """The increments of log E, [*rest, 1], from those of the cells, over sets where shares lie in `share`.
+
+    log E(x) - log E(y) = s . (x - y), where s is the mean of softmax over the segment from y to x: that lies in the
+    box, where every cell of the softmax is in its range, and so is its mean.
+    """
+    return scope.units(cells, share.lower, share.upper).through(lambda x: x.sum(-1, keepdim=True))

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from provenn.verifier.interval import Interval
 from provenn.verifier.ops.base import Linearization, Shape
+from provenn.verifier.ops.increments import Increments, Scope
 from provenn.verifier.ops.monotone import aligned, summed_to
 from provenn.verifier.ops.relaxed import Relaxed, Relaxer
 
@@ -86,6 +87,18 @@ class MatMul(Relaxed):
 
         return lines
 
+    def increments(self, inputs: Sequence[Increments], scope: Scope) -> Increments:
+        """Two units for every product of entries, [.., m, k, n], as those of `Multiply`, summed over k."""
+        x, y = self._boxes(scope.boxes())
+        left, right = _apart(x, -1), _apart(y, -3)
+        shape, rank = (*x.lower.shape[1:], y.lower.shape[-1]), x.lower.dim() - 1
+
+        def products(d: Increments, apart: int, box: Interval) -> Increments:
+            spread = d.through(lambda v: aligned(v, rank).unsqueeze(apart).expand(len(v), *shape))
+            return scope.units(spread, box.lower.expand(1, *shape), box.upper.expand(1, *shape))
+
+        return (products(inputs[0], -1, right) + products(inputs[1], -3, left)).through(lambda v: v.sum(-2))
+
     def _aligned(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         rank = max(x.dim(), y.dim()) - 1
         return aligned(x, rank), aligned(y, rank)
@@ -98,6 +111,11 @@ class MatMul(Relaxed):
         lead = [max(extents) for extents in zip(low.shape[:-2], other_low.shape[:-2], strict=True)]
         first = Interval(*(end.expand(*lead, *end.shape[-2:]) for end in (low, high)))
         return first, Interval(*(end.expand(*lead, *end.shape[-2:]) for end in (other_low, other_high)))
+
+
+def _apart(box: Interval, axis: int) -> Interval:
+    """With an axis of length 1 more."""
+    return Interval(box.lower.unsqueeze(axis), box.upper.unsqueeze(axis))
 
 
 def _centred(box: Interval) -> tuple[Tensor, Tensor]:

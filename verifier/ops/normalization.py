@@ -21,6 +21,7 @@ from torch import Tensor
 from provenn.verifier.interval import Interval
 from provenn.verifier.ops.base import Linearization
 from provenn.verifier.ops.cells import gathered, scattered, sets, sum_of_others
+from provenn.verifier.ops.increments import Increments, Scope
 from provenn.verifier.ops.product import Multiply, Plane, between, mixtures
 from provenn.verifier.ops.relaxed import Relaxer
 from provenn.verifier.ops.root_mean_square import squares
@@ -121,6 +122,17 @@ class Normalize(Multiply):
         both = super().interval(*inputs).intersect(alone)
         # On boxes of no width the two can differ by roundings and miss each other; then both belong to the box.
         return Interval(torch.minimum(both.lower, both.upper), torch.maximum(both.lower, both.upper))
+
+    def increments(self, inputs: Sequence[Increments], scope: Scope) -> Increments:
+        """With ds = s(c) - s(c'),  c r - c' r' = r (dc - y' ds)  and  ds = mean(z dc): dr = -r r' ds is not needed.
+
+        Here z = (c + c') / (s(c) + s(c')) is a mean of y and y', as for `RootMeanSquare`, so it lies in y's box.
+        """
+        boxes = scope.boxes()
+        (_, r), y = self._boxes(boxes), self.interval(*boxes)
+        dc, axes = inputs[0], tuple(axis + 1 for axis in self.axes)
+        ds = scope.units(dc, y.lower, y.upper).through(lambda x: x.mean(axes, keepdim=True).expand(x.shape))
+        return scope.units(dc - scope.units(ds, y.lower, y.upper), r.lower, r.upper)
 
     def free(self, *inputs: Interval) -> Tensor | None:
         """For each side the mixture of the planes, the weight of the line in c, and where it touches.

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from provenn.verifier.interval import Interval
 from provenn.verifier.ops.base import Linearization, Shape
+from provenn.verifier.ops.increments import Increments, Scope
 from provenn.verifier.ops.monotone import aligned, summed_to
 from provenn.verifier.ops.pull import weighed
 from provenn.verifier.ops.relaxed import Relaxed, Relaxer
@@ -99,6 +100,13 @@ class Multiply(Relaxed):
             return between(*mixtures(x, y, *choices), shapes)
 
         return lines
+
+    def increments(self, inputs: Sequence[Increments], scope: Scope) -> Increments:
+        """Two layers of units, with the other factor as slope:  x y - x' y' = y (x - x') + x' (y - y')."""
+        x, y = self._boxes(scope.boxes())
+        shape = x.lower.shape[1:]
+        dx, dy = (d.through(lambda v: aligned(v, len(shape)).expand(len(v), *shape)) for d in inputs)
+        return scope.units(dx, y.lower, y.upper) + scope.units(dy, x.lower, x.upper)
 
     def _start(self, x: Interval, y: Interval) -> tuple[Tensor, Tensor]:
         """The mixtures whose extreme value over the box is that of x y itself.

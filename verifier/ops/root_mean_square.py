@@ -13,6 +13,7 @@ from provenn.verifier.errors import InvalidModel
 from provenn.verifier.interval import Interval
 from provenn.verifier.ops.base import Linearization
 from provenn.verifier.ops.cells import sets
+from provenn.verifier.ops.increments import Increments, Scope
 from provenn.verifier.ops.log_sum_exp import lined
 from provenn.verifier.ops.monotone import require_axes
 from provenn.verifier.ops.relaxed import Relaxed, Relaxer
@@ -57,6 +58,20 @@ class RootMeanSquare(Relaxed):
         least = least.clamp(max=torch.finfo(least.dtype).max / self._cells(inputs[0]))
         unit = self._unit(inputs[0])
         return Interval(torch.sqrt(least) * (1 - unit), torch.sqrt(most) * (1 + unit))
+
+    def increments(self, inputs: Sequence[Increments], scope: Scope) -> Increments:
+        """A mean of cells with weights in the range of x / s(x):  s(x) - s(y) = mean((x + y)(x - y)) / (s(x) + s(y)).
+
+        For (x_i + y_i) / (s(x) + s(y)) is the mean of x_i / s(x) and y_i / s(y) with weights s(x) and s(y).
+        """
+        (box,) = scope.boxes()
+        root, unit = self.interval(box), 4 * torch.finfo(box.lower.dtype).eps
+        least = torch.where(box.lower < 0, box.lower / root.lower, box.lower / root.upper)
+        most = torch.where(box.upper > 0, box.upper / root.lower, box.upper / root.upper)
+        # The square of every cell is at most n s^2.
+        end = self._cells(box) ** 0.5 * (1 + unit)
+        lower, upper = (least - unit * least.abs()).clamp(min=-end), (most + unit * most.abs()).clamp(max=end)
+        return scope.units(inputs[0], lower, upper).through(self._mean)
 
     def free(self, *inputs: Interval) -> Tensor | None:
         """Where z lies in the box, and w between its ends: in the middle. [1, batch, *rest, cells + 1]."""

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from provenn.verifier.interval import Interval
 from provenn.verifier.ops.base import Linearization
-from provenn.verifier.ops.cells import gathered, log_sum_exp_of_others, scattered, sets
-from provenn.verifier.ops.log_sum_exp import Exponentials
+from provenn.verifier.ops.cells import gathered, scattered, sets
+from provenn.verifier.ops.increments import Increments, Scope
+from provenn.verifier.ops.log_sum_exp import Exponentials, extremes, shares, weighed_sum
 from provenn.verifier.ops.monotone import require_axes
 from provenn.verifier.ops.relaxed import Relaxed, Relaxer
 
@@ -59,6 +60,18 @@ class AlongAxis(Relaxed):
     def bent(self, box: Interval) -> Callable[[Sequence[Tensor | float]], tuple[Bent, Bent]]:
         """Over a box of sets, for free parameters at some places, the lines below and above."""
 
+    def increments(self, inputs: Sequence[Increments], scope: Scope) -> Increments:
+        """dx_i - s . dx, and what becomes of that: see `weighed_sum` and `received`."""
+        box, shape = sets(scope.boxes()[0], (self.axis,)), inputs[0].like.shape[1:]
+        share, count = shares(box), box.lower.shape[-1]
+        cells = inputs[0].through(lambda x: gathered(x, (self.axis,)))
+        common = weighed_sum(cells, share, scope).through(lambda x: x.expand(*x.shape[:-1], count))
+        return self.received(cells - common, share, scope).through(lambda x: scattered(x, (self.axis,), shape))
+
+    @abstractmethod
+    def received(self, logarithms: Increments, share: Interval, scope: Scope) -> Increments:
+        """The increments of the values from those of log p, over sets where p lies in `share`."""
+
     def free(self, *inputs: Interval) -> Tensor | None:
         """In the middle: [1, batch, *rest, parts cells]."""
         lower = gathered(inputs[0].lower, (self.axis,))
@@ -96,6 +109,10 @@ class LogSoftmax(AlongAxis):
     def interval(self, *inputs: Interval) -> Interval:
         """Exact up to rounding (see `extremes`)."""
         return _restored(extremes(sets(inputs[0], (self.axis,))), self.axis, inputs[0])
+
+    def received(self, logarithms: Increments, share: Interval, scope: Scope) -> Increments:
+        """Themselves."""
+        return logarithms
 
     def bent(self, box: Interval) -> Callable[[Sequence[Tensor | float]], tuple[Bent, Bent]]:
         """x_i - log s_i + 1 - F(x) / s_i  below,  x_i - log E(z) - p . (x - z)  above."""
@@ -137,12 +154,11 @@ class Softmax(AlongAxis):
 
     def interval(self, *inputs: Interval) -> Interval:
         """Exact up to rounding, within [0, 1]."""
-        g = extremes(sets(inputs[0], (self.axis,)))
-        numbers = torch.finfo(g.lower.dtype)
-        lower = torch.exp(g.lower) * (1 - 4 * numbers.eps) - numbers.tiny
-        upper = torch.exp(g.upper) * (1 + 4 * numbers.eps) + numbers.tiny
-        box = Interval(lower.clamp(min=0), upper.clamp(max=1))
-        return _restored(box, self.axis, inputs[0])
+        return _restored(shares(sets(inputs[0], (self.axis,))), self.axis, inputs[0])
+
+    def received(self, logarithms: Increments, share: Interval, scope: Scope) -> Increments:
+        """Each p = e^g: by the mean value theorem the slope is a value between the two p, in the range."""
+        return scope.units(logarithms, share.lower, share.upper)
 
     def bent(self, box: Interval) -> Callable[[Sequence[Tensor | float]], tuple[Bent, Bent]]:
         """The lines of the class's head."""
@@ -165,27 +181,6 @@ class Softmax(AlongAxis):
             return Bent(start, start / s, terms.slope, offset), Bent(k, k, p, above)
 
         return lines
-
-
-def extremes(box: Interval) -> Interval:
-    """The range of x_i - log E(x) over boxes [batch, *rest, cells], widened by its rounding.
-
-    It increases with x_i and falls with every other cell, so it is -log(1 + e^-d), d = x_i - log(sum of the others'
-    e^x_j), at the ends.
-    """
-    shift, tiny = box.upper.amax(-1, keepdim=True).detach(), torch.finfo(box.lower.dtype).tiny
-    low, high = box.lower - shift, box.upper - shift
-    ends = []
-    for own, others, sign in ((low, high, -1), (high, low, 1)):
-        rest = log_sum_exp_of_others(others)
-        unit = torch.finfo(low.dtype).eps
-        size = own.abs() + rest.clamp(min=others.amin(-1, keepdim=True)).abs()
-        # Of a size beside a mask the product with the unit must come first: four times the size would overflow.
-        error = unit * (low.shape[-1] + 8) + (4 * unit) * size
-        # Computed to a few roundings of itself however large d is, as it is beside a mask; of what underflows, to tiny.
-        value = torch.nn.functional.logsigmoid(own - rest + sign * error)
-        ends.append(value + sign * (4 * unit * value.abs() + tiny))
-    return Interval(ends[0], ends[1].clamp(max=0))
 
 
 def _restored(box: Interval, axis: int, like: Interval) -> Interval:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -57,6 +57,9 @@ class Executions:
 
     def slopes(self) -> tuple[Tensor, Tensor]:
         return torch.zeros(1), torch.ones(1)
+
+    def boxes(self) -> Sequence[Interval]:
+        raise UnsupportedOp(self.node.name, type(self.node.op).__name__, "units that are not functions of one value")
 
     def units(self, argument: Increments, lower: Tensor, upper: Tensor) -> Increments:
         assert self.node.op is not None

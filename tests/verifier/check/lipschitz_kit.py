@@ -175,11 +175,14 @@ def box(lower: Any, upper: Any) -> dict[str, list[str]]:
 def by_jacobians(
     network: Network, lower: Any, upper: Any, rows: Any = None, **more: Any
 ) -> tuple[dict[str, bytes], Array]:
-    """A certificate of rows over a box, and its numbers; more: scale, outward."""
+    """A certificate of rows over a box, and its numbers; more: scale, inward, outward."""
     rows = unit_rows(network.steps[network.output].length) if rows is None else rows
     exact = tuple(tuple(float(c) for c in row) for row in rows)
-    prover = Prover(network, Statement(exact, "inf", more.get("outward", "each"), more.get("scale"), box(lower, upper)))
-    claims = [JacobianProver(prover).prove(i) for i in range(len(rows))]
+    prover = Prover(
+        network,
+        Statement(exact, more.get("inward", "inf"), more.get("outward", "each"), more.get("scale"), box(lower, upper)),
+    )
+    claims = [JacobianProver(prover).prove([i]) for i in range(len(rows))]
     return prover.bundle(claims, {}), np.array([claim.upper for claim in claims])
 
 

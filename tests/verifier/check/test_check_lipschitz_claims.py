@@ -68,15 +68,17 @@ def test_output_norms_are_covered_by_their_claims() -> None:
 
 def test_statements_that_the_claims_do_not_cover_are_rejected() -> None:
     less = [np.nextafter(u, 0).hex() for u in (UPPER, max(SINGLE), sum(SINGLE) * (1 - 1e-12))]
-    refused(statement(ROWS, less[:1]), [JOINT], "no claim about all rows together")
+    refused(statement(ROWS, less[:1]), [JOINT], "neither all rows together nor each")
     refused(statement(ROWS, less[1:2], outward="inf"), row_claims(), "above what is stated")
     refused(statement(ROWS, less[2:], outward="1"), row_claims(), "above what is stated")
     refused(statement(ROWS, [UPPER.hex(), less[1]], outward="each"), row_claims()[::-1], "above what is stated")
-    refused(statement(ROWS, [100]), row_claims(), "no claim about all rows together")
-    refused(statement(ROWS, [100], outward="1"), [JOINT], "a row has no claim")
+    squares = sum(upper**2 for upper in SINGLE) ** 0.5
+    accepted(statement(ROWS, [(squares * (1 + 1e-12)).hex()]), row_claims())
+    refused(statement(ROWS, [(squares * (1 - 1e-12)).hex()]), row_claims(), "above what is stated")
+    refused(statement(ROWS, [100], outward="1"), [JOINT], "nor each has a claim")
     refused(statement(ROWS, [100], outward="inf"), row_claims()[:1], "a row has no claim")
     refused(statement(ROWS, [100, 100], outward="each"), row_claims()[1:], "a row has no claim")
-    refused(statement(ROWS, [100]), [], "no claim about all rows together")
+    refused(statement(ROWS, [100]), [], "neither all rows together nor each")
 
 
 def test_scales_weigh_the_inputs() -> None:
@@ -178,7 +180,7 @@ MANIFESTS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "no number": (claim(lambda c: c.update(upper="nan")), "is not a number"),
     "infinite": (claim(lambda c: c.update(upper="inf")), "is not a number"),
     "huge": (claim(lambda c: c.update(upper="1e999")), "is not proved"),
-    "missing row": (claim(lambda c: c.update(rows=[0])), "no claim about all rows together"),
+    "missing row": (claim(lambda c: c.update(rows=[0])), "neither all rows together nor each"),
     "no rows": (claim(lambda c: c.update(rows=[])), "rows that are not there"),
     "row twice": (claim(lambda c: c.update(rows=[0, 0])), "twice"),
     "unknown row": (claim(lambda c: c.update(rows=[0, 2])), "rows that are not there"),
@@ -240,7 +242,7 @@ def stated(**changes: Any) -> bytes:
 
 
 STATEMENTS: dict[str, tuple[bytes, str]] = {
-    "smaller": (stated(upper=["1e-3"]), "no claim about all rows together"),
+    "smaller": (stated(upper=["1e-3"]), "neither all rows together nor each"),
     "other rows": (stated(outputs=[[1, 0], [0, 9]]), "is not proved"),
     "smaller scale": (stated(input={"norm": "2", "scale": [1, 1, "0.5"]}), "is not proved"),
     "other norm": (stated(input={"norm": "inf"}), "a metric is for"),

@@ -176,10 +176,10 @@ def test_a_claim_whose_cut_is_not_in_the_payload_is_refused() -> None:
     claim = {"kind": "lipschitz-torus", "rows": [0, 1, 2], "upper": upper, "metric": "", "cut": "cut"} | maps()
     tensors = {"cut": cut, **multipliers}
     claim["multipliers"] = {name: name for name in multipliers}
-    prove(units, stated, [claim], tensors, lambda: None)
+    prove(units, None, stated, [claim], tensors, lambda claim: (), lambda: None)
     for wrong in ("", "other"):
         with pytest.raises(CertificateRejected, match="is not proved"):
-            prove(units, stated, [{**claim, "cut": wrong}], tensors, lambda: None)
+            prove(units, None, stated, [{**claim, "cut": wrong}], tensors, lambda claim: (), lambda: None)
 
 
 def entries_of(matrix: Any) -> tuple[Any, Grid, Grid]:

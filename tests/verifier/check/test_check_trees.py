@@ -20,7 +20,7 @@ from tree_kit import Search, exact_values, hard, settled
 
 from provenn.verifier.certificate.emit import emit
 from provenn.verifier.certificate.payload import write_payload
-from provenn.verifier.certificate.trees import Trees, _Writer
+from provenn.verifier.certificate.trees import Trees, Writer
 from provenn.verifier.check import CertificateRejected, check, read_network
 from provenn.verifier.check.claims import cut_by_rows
 from provenn.verifier.check.functions import RELU
@@ -45,7 +45,7 @@ def grown_at_random(
         node.bounded = bool(search.generator.random() < 0.4)
     tree = search.tree()
     betas = 10 * search.generator.random(len(tree.betas)) * (search.generator.random(len(tree.betas)) < 0.3)
-    writer = _Writer(replace(tree, betas=betas.astype(np.float32)), search.bounds, 0)
+    writer = Writer(replace(tree, betas=betas.astype(np.float32)), search.bounds, 0)
     nodes, step = next(writer.pieces())
     kernel = Tree(search.bounds, tree.steps, search.case.clauses, range(len(search.case.clauses)))
     return search, kernel, writer.chunk(nodes, step, kernel.width)
@@ -239,7 +239,7 @@ def test_parts_of_a_ball_are_bounded_over_the_ball_too(norm: int) -> None:
         case = box_specification([-1] * 4, [1] * 4, [([[1, 0]], [0])])
         search = Search(network, case)
         tree = Tree(bounds, (), search.case.clauses, range(len(search.case.clauses)))
-        chunk = _Writer(search.tree(), bounds, 0).chunk(np.zeros(1, int), np.array([-1], np.int32), 1)
+        chunk = Writer(search.tree(), bounds, 0).chunk(np.zeros(1, int), np.array([-1], np.int32), 1)
         found.append(tree.margins(tree.grown(chunk), chunk)[0])
     assert found[1] > found[0]
 
@@ -410,7 +410,7 @@ def test_chunks_dropped_swapped_repeated_or_broken_are_refused() -> None:
 
 def cut(search: Search, most: int) -> list[tuple[str, bytes]]:
     """The accepted tree in pieces of so many nodes."""
-    writer = _Writer(replace(search.last, bounded=flags(search)), search.bounds, 0)
+    writer = Writer(replace(search.last, bounded=flags(search)), search.bounds, 0)
     writer.most = most
     found = []
     for nodes, step in writer.pieces():
@@ -421,7 +421,7 @@ def cut(search: Search, most: int) -> list[tuple[str, bytes]]:
 
 def flags(search: Search) -> Array:
     """Which nodes, in preorder, the accepted chunk bounds again."""
-    nodes, _ = next(_Writer(search.last, search.bounds, 0).pieces())
+    nodes, _ = next(Writer(search.last, search.bounds, 0).pieces())
     found = np.empty(len(nodes), bool)
     found[nodes] = original("bounded")
     return found

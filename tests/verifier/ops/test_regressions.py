@@ -15,11 +15,12 @@ from provenn.verifier.ops.clip import Clip
 from provenn.verifier.ops.exponential import Exp
 from provenn.verifier.ops.gated import HardSwish, Mish
 from provenn.verifier.ops.leaky_relu import LeakyRelu
+from provenn.verifier.ops.log_sum_exp import extremes
 from provenn.verifier.ops.normalization import Band
 from provenn.verifier.ops.power import Pow
 from provenn.verifier.ops.root_mean_square import RootMeanSquare
 from provenn.verifier.ops.sigmoid import Sigmoid
-from provenn.verifier.ops.softmax import Softmax, extremes
+from provenn.verifier.ops.softmax import Softmax
 from provenn.verifier.ops.steps import Ceil, Floor, Round, Sign
 from provenn.verifier.ops.tanh import Tanh
 
