@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from provenn.api import parts
 from provenn.solvers.base import Budget, Progress
 from provenn.solvers.branch_and_bound.derivative import Goal, Search
 from provenn.verifier.certificate.jacobian import JacobianProver, loosened
 from provenn.verifier.certificate.lipschitz import Leaves, Method, Proved, Prover
-from provenn.verifier.certificate.parts import Partition
 from provenn.verifier.certificate.slopes import CaseSlopes, optimised_neurons, relu_names
 from provenn.verifier.check import CertificateRejected, Network
 from provenn.verifier.errors import BackendError
@@ -136,10 +136,7 @@ class Local:
         if self.prover.bounds is None or len(self.groups[0]) > 1:
             raise BackendError("bab", "it splits a region, row by row: give --at and --eps, and --to inf, 1 or each")
         branching = _Branching(self, lowers, Budget(self.budget.left * share))
-        try:
-            done = branching.run()
-        except CertificateRejected as refusal:
-            raise BackendError("bab", f"{refusal.reason}; method crown bounds the region as a whole") from refusal
+        done = branching.run()
         points = [branching.searches[row].promising() for row in sorted(branching.searches)]
         return done, [point for point in points if point is not None]
 
@@ -193,15 +190,13 @@ class _Branching:
         if self.upper(row) <= enough:
             return True
         if row not in self.searches:
-            self.searches[row] = Search(Partition(self.bounds), self.units, self.goals[row])
-        until, search = min(SLICE, self.budget.left), self.searches[row]
-        start = time.monotonic()
-        found = search.run(enough, lambda: time.monotonic() - start > until)
-        return found <= enough or search.exact
+            self.searches[row] = parts.search_over(self.bounds, self.units, self.goals[row])
+        search = self.searches[row]
+        return parts.run(search, enough, Budget(min(SLICE, self.budget.left))) <= enough or search.exact
 
     def _keep(self) -> None:
         """Trees whose bounds are smaller than that of the region as a whole."""
         for row, search in self.searches.items():
             if loosened(search.upper) < self.local.known[row,].upper:
-                leaves = Leaves("crown", search.partition.steps, tuple(search.partition.written()))
-                self.local.known[row,] = Proved((row,), loosened(search.upper), {}, None, jacobian=leaves)
+                upper, leaves = loosened(search.upper), parts.leaves(search)
+                self.local.known[row,] = Proved((row,), upper, {}, None, jacobian=leaves)

@@ -17,17 +17,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from provenn.api import parts
 from provenn.api.certification import LoadedModel
 from provenn.api.domain import Place
 from provenn.api.lipschitz_jacobian import METHODS, own_slopes
 from provenn.api.lipschitz_question import matrix
 from provenn.api.proofs import OutOfTime
 from provenn.solvers.base import Budget, Progress, silent
-from provenn.solvers.branch_and_bound.derivative import Goal, Search
+from provenn.solvers.branch_and_bound.derivative import Goal
 from provenn.solvers.trend import Lines, Pair
 from provenn.verifier.certificate.entries import EntriesProver, Entry, EntryClaim
 from provenn.verifier.certificate.lipschitz import Leaves
-from provenn.verifier.certificate.parts import Partition
 from provenn.verifier.check import CertificateRejected, check
 from provenn.verifier.errors import BackendError, InvalidSpecification
 from provenn.verifier.region import Region
@@ -259,16 +259,11 @@ class _Run:
         if self.known[key][0] <= 0:
             return True
         region, row = prover.regions[case], prover.stated.rows[each.row]
-        try:
-            goal = Goal(row, column=each.column, sign=sign)
-            search = Search(Partition(region.bounds), region.units, goal)
-            upper = search.run(0.0, lambda: share.left <= 0)
-        except CertificateRejected as refusal:
-            raise BackendError("bab", f"{refusal.reason}; method crown bounds regions as a whole") from refusal
+        search = parts.search_over(region.bounds, region.units, Goal(row, column=each.column, sign=sign))
+        upper = parts.run(search, 0.0, share)
         self.stats["parts"] = self.stats.get("parts", 0.0) + search.partition.parts
         if upper <= 0:
-            leaves = Leaves("crown", search.partition.steps, tuple(search.partition.written()))
-            self.known[key] = (min(upper, 0.0), leaves)
+            self.known[key] = (upper, parts.leaves(search))
             return True
         point = search.promising()
         if point is not None:
