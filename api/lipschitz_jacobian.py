@@ -40,12 +40,12 @@ NAMED = {
 }
 """What `--method` says of them."""
 
-SHARE, BRANCHING, LEFT = 0.4, 0.5, 0.8
+SHARE, BRANCHING, LEFT = 0.4, 0.5, 0.75
 """Shares of the time that `auto` has for the region as a whole, and for its parts, at most; of what is left that `bab`
 has, the rest being for the certificate."""
 
-OPEN = 128
-"""Neurons that may switch in the region, at most, for `auto` to try parts."""
+OPEN, SMALL = 128, 2048
+"""Neurons that may switch in the region, and inputs and neurons in all, at most, for `auto` to try parts."""
 
 SLICE = 0.5
 """Seconds for one row before another one may be more urgent."""
@@ -123,10 +123,12 @@ class Local:
     @property
     def divisible(self) -> bool:
         """Whether parts may help: there is a region, every row is a group, and few neurons may switch."""
-        opened = sum(int((a < b).sum()) for a, b in self.prover.units.slopes.values())
-        return self.prover.bounds is not None and len(self.groups[0]) == 1 and 0 < opened <= OPEN
+        slopes = self.prover.units.slopes.values()
+        opened, size = sum(int((a < b).sum()) for a, b in slopes), sum(len(a) for a, _ in slopes)
+        few = 0 < opened <= OPEN and size + self.prover.network.steps[0].length <= SMALL
+        return self.prover.bounds is not None and len(self.groups[0]) == 1 and few
 
-    def branch(self, lowers: Sequence[float], share: float) -> tuple[bool, list[Numbers]]:
+    def branch(self, lowers: Sequence[float], share: float) -> tuple[bool, dict[int, Numbers]]:
         """By branch and bound in this share of the time: whether more could gain nothing, and by row an input where the
         derivative may be largest.
 
@@ -137,8 +139,8 @@ class Local:
             raise BackendError("bab", "it splits a region, row by row: give --at and --eps, and --to inf, 1 or each")
         branching = _Branching(self, lowers, Budget(self.budget.left * share))
         done = branching.run()
-        points = [branching.searches[row].promising() for row in sorted(branching.searches)]
-        return done, [point for point in points if point is not None]
+        points = {row: search.promising() for row, search in sorted(branching.searches.items())}
+        return done, {row: point for row, point in points.items() if point is not None}
 
 
 class _Branching:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,17 +35,27 @@ class Lower:
             found.append(searched(self.graph, measure, self.region, seconds / len(each), self.seed).value)
         return found
 
-    def beside(self, points: Sequence[NDArray[np.float64]]) -> list[float]:
-        """The same by short pairs beside inputs alone."""
-        near = torch.tensor(np.stack(points), dtype=torch.float64)
-        about = (self.region, 0.0, self.seed)
-        return [searched(self.graph, measure, *about, rounds=0, near=near).value for measure in self._measures]
+    def beside(self, points: Mapping[int, NDArray[np.float64]]) -> list[float]:
+        """The same by short pairs beside inputs, one for some of the rows."""
+        every = list(self.statement.rows)
+        alone = self.statement.output in ("each", "inf")
+        found = []
+        for row, point in points.items():
+            measure = self._measure([every[row]], "2") if alone else self._measure(every, self.statement.output)
+            near, about = torch.tensor(point[None]), (self.region, 0.0, self.seed)
+            found.append(searched(self.graph, measure, *about, rounds=0, near=near).value)
+        if self.statement.output == "each":
+            return [dict(zip(points, found, strict=True)).get(row, 0.0) for row in range(len(every))]
+        return [max(found, default=0.0)]
 
     @property
     def _measures(self) -> list[Measure]:
-        statement = self.statement
-        rows = torch.tensor(statement.rows, dtype=torch.float64)
-        scale = None if statement.scale is None else torch.tensor(statement.scale, dtype=torch.float64)
-        if statement.output == "each":
-            return [Measure(row[None], statement.norm, "2", scale) for row in rows]
-        return [Measure(rows, statement.norm, statement.output, scale)]
+        every = list(self.statement.rows)
+        if self.statement.output == "each":
+            return [self._measure([row], "2") for row in every]
+        return [self._measure(every, self.statement.output)]
+
+    def _measure(self, rows: Sequence[Sequence[float]], outputs: str) -> Measure:
+        weights = self.statement.scale
+        scale = None if weights is None else torch.tensor(weights, dtype=torch.float64)
+        return Measure(torch.tensor(rows, dtype=torch.float64), self.statement.norm, outputs, scale)

@@ -16,6 +16,9 @@ from provenn.verifier.region import Region
 BATCH, ROUNDS = 32, 32
 """Points at once, and how often."""
 
+BESIDE = 1e-3
+"""Share of the region within which the first point lies beside its middle."""
+
 ROUNDING = 1e-9
 """Share of the largest entry by which float64 derivatives may err, as a guess: ranges are that much narrower."""
 
@@ -29,15 +32,19 @@ class Ranges:
 
 
 def seen(graph: Graph, region: Region, rows: Tensor, seconds: float, seed: int = 0) -> Ranges:
-    """Of C J at the region's middle and at random points of it. rows: C [rows, outputs] float64."""
+    """Of C J beside the region's middle and at random points of it. rows: C [rows, outputs] float64.
+
+    Not at the middle itself, nor on walls: kinks are often there, and float64 has no derivative at them.
+    """
     until, generator = time.monotonic() + seconds, torch.Generator().manual_seed(seed)
     lower, upper = region.box.lower[0], region.box.upper[0]
     least = torch.full((len(rows), lower.numel()), torch.inf, dtype=torch.float64)
     most = -least
     for number in range(ROUNDS):
         unit = torch.rand((BATCH, *lower.shape), generator=generator, dtype=torch.float64)
-        unit[::2] = unit[::2].round() * 0.998 + 0.001  # near corners, not on walls
-        unit[0] = 0.5 if number == 0 else unit[0]
+        unit[::2] = unit[::2].round() * 0.998 + 0.001  # near corners
+        if number == 0:
+            unit[0] = 0.5 + BESIDE * (torch.rand(lower.shape, generator=generator, dtype=torch.float64) - 0.5)
         points = torch.lerp(lower, upper, unit)
         if region.centre is not None and region.radius is not None and region.norm is not None:
             away = points - region.centre
@@ -46,10 +53,13 @@ def seen(graph: Graph, region: Region, rows: Tensor, seconds: float, seed: int =
             points = region.centre + away * scale.reshape(-1, *(1,) * lower.dim())
             points = torch.minimum(torch.maximum(points, lower), upper)
         found = _derivatives(graph, points, rows)
-        least, most = torch.minimum(least, found.amin(0)), torch.maximum(most, found.amax(0))
+        unknown = found.isnan()
+        least = torch.minimum(least, found.masked_fill(unknown, torch.inf).amin(0))
+        most = torch.maximum(most, found.masked_fill(unknown, -torch.inf).amax(0))
         if time.monotonic() > until:
             break
-    error = ROUNDING * torch.maximum(least.abs(), most.abs()).amax()
+    size = torch.maximum(least.abs(), most.abs())
+    error = ROUNDING * size[size.isfinite()].max() if size.isfinite().any() else 0.0
     return Ranges((least + error).numpy(), (most - error).numpy())
 
 

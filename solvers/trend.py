@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -16,7 +17,6 @@ from torch import Tensor
 
 from provenn.solvers.base import Executor
 from provenn.verifier.graph import Graph
-from provenn.verifier.region import Region
 from provenn.verifier.spec import InputSet
 
 POINTS, PLACES, ROUNDS, KEPT, TRIED = 256, 17, 3, 16, 8
@@ -27,6 +27,9 @@ CELLS = 1 << 22
 
 NEAR = 0.1
 """Share of the region by which a round departs from the last one's lines, and that lines beside a point take."""
+
+INSIDE = 1 - 1e-5
+"""Share of a ball in which lines end: float32 rounds them."""
 
 SIGNIFICANT = 1e-7
 """Share of the outputs' size that a change has to exceed: less may be rounding."""
@@ -83,19 +86,46 @@ class Lines:
     def _inside(self, points: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
         """Into the box, and into the ball if there is one."""
         points = torch.minimum(torch.maximum(points, lower.double()), upper.double())
-        region = Region.of([self.inputs], (len(lower),), "cpu", torch.float64)
-        if region.centre is None or region.radius is None or region.norm is None:
+        ball = self._ball
+        if ball is None:
             return points
-        away = points - region.centre[0]
-        length = torch.linalg.vector_norm(away, ord=region.norm, dim=1, keepdim=True)
-        inner = region.centre[0] + away * (region.radius * (1 - 1e-5) / length.clamp(min=1e-30)).clamp(max=1)
+        centre, radius = ball
+        away = points - centre
+        length = torch.linalg.vector_norm(away, ord=self._norm, dim=1, keepdim=True)
+        inner = centre + away * (radius / length.clamp(min=1e-30)).clamp(max=1)
         return torch.minimum(torch.maximum(inner, lower.double()), upper.double())
+
+    @property
+    def _norm(self) -> float:
+        return torch.inf if self.inputs.ball is None else self.inputs.ball.norm
+
+    @cached_property
+    def _ball(self) -> tuple[Tensor, float] | None:
+        """Centre and radius, a little less, of the ball that cuts the box."""
+        ball = self.inputs.ball
+        if ball is None:
+            return None
+        return torch.tensor([float(x) for x in ball.centre], dtype=torch.float64), float(ball.radius) * INSIDE
+
+    def _ends(self, points: Tensor, ends: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Where lines through points leave the region: [lines, 1] each."""
+        low, high = (end[self.column].double().expand(len(points), 1) for end in ends)
+        ball = self._ball
+        if ball is None:
+            return low, high
+        centre, radius = ball
+        others = (points - centre).abs()
+        others[:, self.column] = 0
+        used = torch.linalg.vector_norm(others, ord=self._norm, dim=1, keepdim=True) / max(radius, 1e-300)
+        room = radius * (1 - used**self._norm).clamp(min=0) ** (1 / self._norm)
+        return torch.maximum(low, centre[self.column] - room), torch.minimum(high, centre[self.column] + room)
 
     def _lines(self, points: Tensor, row: Tensor, reach: float, ends: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
         """Of every line the pairs of steepest fall and of rise: first, second [lines, 2, inputs], change [lines, 2]."""
-        low, high = (float(end[self.column]) for end in ends)
+        low, high = self._ends(points, ends)
         share = torch.linspace(-1, 1, PLACES, dtype=torch.float64)
-        places = (points[:, self.column, None] + reach * (high - low) * share).clamp(low, high)
+        places = points[:, self.column, None] + reach * (high - low) * share
+        places = torch.minimum(torch.maximum(places, low), high)
         lines = points.float()[:, None].repeat(1, PLACES, 1)
         lines[..., self.column] = places.float().clamp(*(float(end[self.column]) for end in ends))
         values = self._values(lines.flatten(0, 1), row).reshape(len(points), PLACES)
@@ -141,6 +171,7 @@ def _better(one: Pair | None, other: Pair | None, sign: int) -> Pair | None:
 
 def _single(values: NDArray[np.float64], way: int) -> NDArray[np.float32]:
     """float32, rounded up (1) or down (-1)."""
-    near = values.astype(np.float32)
+    with np.errstate(over="ignore"):
+        near = values.astype(np.float32)
     wrong = near < values if way > 0 else near > values
     return np.where(wrong, np.nextafter(near, np.float32(way * np.inf)), near)

@@ -8,6 +8,7 @@ leaves the least.
 from __future__ import annotations
 
 import heapq
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
@@ -26,8 +27,8 @@ from provenn.verifier.check.specification import Vector
 
 Numbers = NDArray[np.float64]
 
-TOGETHER = 8
-"""Parts that are split at once."""
+TOGETHER, SHORT, LONG = 8, 0.1, 0.4
+"""Parts that are split at once, at most: more than before where that took seconds below SHORT, fewer above LONG."""
 
 NEURONS, INPUTS = 3, 2
 """Splits that are tried, of arguments of functions and of inputs."""
@@ -88,6 +89,7 @@ class Search:
     units: Units
     goal: Goal
     settled: float = -np.inf
+    together: int = 1
     _last: Part | None = None
     _heap: list[tuple[float, int, Open]] = field(default_factory=list)
     _numbers: count[int] = field(default_factory=count)
@@ -121,7 +123,7 @@ class Search:
         """
         while self._highest > enough and not self.exact and not over():
             some: list[tuple[Open, list[Split]]] = []
-            while len(some) < TOGETHER and self._highest > enough and not self.exact:
+            while len(some) < self.together and self._highest > enough and not self.exact:
                 each = heapq.heappop(self._heap)[2]
                 splits = self._splits(each)
                 if splits:
@@ -129,7 +131,11 @@ class Search:
                 else:
                     self._settle(each)
             if some:
+                start = time.monotonic()
                 self._divide(some)
+                taken = time.monotonic() - start
+                self.together = min(TOGETHER, 2 * self.together) if taken < SHORT else self.together
+                self.together = max(1, self.together // 2) if taken > LONG else self.together
         return self.upper
 
     def _divide(self, some: Sequence[tuple[Open, list[Split]]]) -> None:
