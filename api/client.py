@@ -18,7 +18,18 @@ from typing import Any, Self
 import httpx
 
 from provenn.api.jobs.model import State
-from provenn.api.schemas import BudgetRequest, Inputs, Job, JobRequest, JobResult, JobStatus, LipschitzRequest, Model
+from provenn.api.schemas import (
+    BudgetRequest,
+    Inputs,
+    JacobianRequest,
+    Job,
+    JobRequest,
+    JobResult,
+    JobStatus,
+    LipschitzRequest,
+    Model,
+    MonotonicityRequest,
+)
 from provenn.verifier.certificate.bundle import load_zip
 from provenn.verifier.errors import ProvennError
 
@@ -106,8 +117,7 @@ class Client:
     ) -> JobStatus:
         """Queues a job about an uploaded model: robustness of inputs, or a property's text (VNN-LIB or JSON)."""
         asked = {"inputs": question} if isinstance(question, Inputs) else {"specification": question}
-        budget = BudgetRequest(seconds=seconds)
-        return self.submit(JobRequest(model=model, method=method, seed=seed, budget=budget, **asked))
+        return self._queue(asked, model, seconds, method, seed)
 
     def lipschitz(
         self,
@@ -118,9 +128,20 @@ class Client:
         seed: int = 0,
     ) -> JobStatus:
         """Queues a job about an uploaded model's Lipschitz constant; without a question, of all outputs, l2 to l2."""
-        asked: dict[str, Any] = {"lipschitz": question or LipschitzRequest.model_validate({})}
-        budget = BudgetRequest(seconds=seconds)
-        return self.submit(JobRequest(model=model, method=method, seed=seed, budget=budget, **asked))
+        asked = {"lipschitz": question or LipschitzRequest.model_validate({})}
+        return self._queue(asked, model, seconds, method, seed)
+
+    def monotonicity(
+        self, model: str, question: MonotonicityRequest, seconds: float = 60.0, method: str = "auto", seed: int = 0
+    ) -> JobStatus:
+        """Queues a job about an uploaded model: whether outputs only rise, or only fall, with some features."""
+        return self._queue({"monotonicity": question}, model, seconds, method, seed)
+
+    def jacobian(
+        self, model: str, question: JacobianRequest, seconds: float = 60.0, method: str = "auto", seed: int = 0
+    ) -> JobStatus:
+        """Queues a job about an uploaded model: between which numbers its derivatives lie over a region."""
+        return self._queue({"jacobian": question}, model, seconds, method, seed)
 
     def job(self, job: str) -> Job:
         """The job as it is now, with its result once there is one."""
@@ -153,6 +174,10 @@ class Client:
     def certificate(self, certificate: str) -> dict[str, bytes]:
         """The certificate's files, as `provenn.check` takes them; nothing is proved before it accepts them."""
         return dict(load_zip(self.bundle(certificate)))
+
+    def _queue(self, asked: Mapping[str, Any], model: str, seconds: float, method: str, seed: int) -> JobStatus:
+        budget = BudgetRequest(seconds=seconds)
+        return self.submit(JobRequest(model=model, method=method, seed=seed, budget=budget, **asked))
 
     def _send(self, method: str, path: str, **content: Any) -> httpx.Response:
         try:

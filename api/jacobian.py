@@ -16,15 +16,16 @@ from provenn.api.certification import LoadedModel
 from provenn.api.domain import Place
 from provenn.api.lipschitz_jacobian import METHODS, own_slopes
 from provenn.api.lipschitz_question import matrix
-from provenn.api.monotonicity import BRANCHING, GRACE, SEARCHING, Contradiction, Options
+from provenn.api.monotonicity import BRANCHING, INTERRUPTED, SEARCHING, Contradiction, Options
 from provenn.api.proofs import OutOfTime
+from provenn.api.timing import overdue
 from provenn.solvers.base import Budget, Progress, Verdict, silent
 from provenn.solvers.branch_and_bound.derivative import Goal
 from provenn.solvers.ranges import Ranges, seen
 from provenn.verifier.certificate.entries import EntriesProver, Entry, EntryClaim, loosened
 from provenn.verifier.certificate.lipschitz import Leaves
 from provenn.verifier.check import CertificateRejected, check
-from provenn.verifier.errors import InvalidSpecification
+from provenn.verifier.errors import BackendError, InvalidSpecification
 from provenn.verifier.region import Region
 
 Numbers = NDArray[np.float64]
@@ -43,7 +44,8 @@ class JacobianResult:
     """Proved ends [rows, inputs] of every entry of C J over the region, None unless verified.
 
     seen: the least and the greatest derivative that float64 has at points of the region. verdict: verified, unknown or
-    timeout, with the reason; assurance `checked` where verified; certificate: the bundle's files then.
+    timeout, with the reason, or why the bounds are no tighter; assurance `checked` where verified; certificate: the
+    bundle's files then.
     """
 
     verdict: str
@@ -59,9 +61,9 @@ class JacobianResult:
 
 
 def jacobian(model: LoadedModel, question: Question, options: Options, progress: Progress = silent) -> JacobianResult:
-    """Bounds over the region as a whole; with method bab then over its parts, the loosest ends first.
+    """Bounds over the region as a whole; with method bab then over its parts, the loosest ends first, until Ctrl-C.
 
-    Raises: InvalidSpecification for a question that does not fit; BackendError; Contradiction.
+    Raises: InvalidSpecification for a question that does not fit; Contradiction.
     """
     inputs, outputs = prod(model.graph.input_shape), prod(model.graph.output_shape)
     if len(question.place.set.exact_lower) != inputs:
@@ -84,6 +86,7 @@ class _Run:
         self.progress, self.budget = progress, Budget(options.seconds)
         self.trees: dict[tuple[int, int, int], Leaves] = {}
         self.stats: dict[str, float] = {}
+        self.reason: str | None = None
 
     def answer(self) -> JacobianResult:
         graph = self.model.graph
@@ -104,7 +107,7 @@ class _Run:
         return JacobianResult(str(verdict), self.options.method, seconds, found, reason=reason, stats=self.stats)
 
     def _tick(self) -> None:
-        if self.budget.left <= -GRACE * self.options.seconds:
+        if overdue(self.budget):
             raise OutOfTime
 
     def _proved(self, region: Region, found: Ranges) -> JacobianResult:
@@ -118,15 +121,20 @@ class _Run:
         for row in range(len(self.rows)):
             self.progress(row, len(self.rows), "derivatives")
             ends.append(prover.intervals(0, row, columns, method))
-        lower, upper = (np.stack(side) for side in zip(*ends, strict=True))
+        lower, upper = (np.stack(side) + 0.0 for side in zip(*ends, strict=True))
         if not (np.isfinite(lower).all() and np.isfinite(upper).all()):
             raise CertificateRejected("entries", "some entry has no finite bound")
         if self.options.method == "bab":
-            self._branch(prover, (lower, upper), found)
+            try:
+                self._branch(prover, (lower, upper), found)
+            except BackendError as refusal:
+                self.reason = refusal.status
+            except KeyboardInterrupt:
+                self.reason = INTERRUPTED
         if (found.lower < lower).any() or (found.upper > upper).any():
             raise Contradiction("a proved bound of a derivative is violated at a point")
         files = self._certificate(prover, lower, upper)
-        known = self._said(Verdict.VERIFIED, found)
+        known = self._said(Verdict.VERIFIED, found, self.reason)
         return replace(known, lower=lower, upper=upper, assurance="checked", certificate=files)
 
     def _branch(self, prover: EntriesProver, ends: tuple[Numbers, Numbers], found: Ranges) -> None:
@@ -146,8 +154,9 @@ class _Run:
             search = parts.search_over(region.bounds, region.units, goal)
             enough = float((found.upper if side else -found.lower)[row, column])
             new = float(loosened(np.array(parts.run(search, enough, share))))
+            self.stats["parts"] = self.stats.get("parts", 0.0) + search.partition.parts
             if new < (upper if side else -lower)[row, column]:
-                (upper if side else lower)[row, column] = sign * new
+                (upper if side else lower)[row, column] = sign * new + 0.0
                 self.trees[row, column, sign] = parts.leaves(search)
 
     def _certificate(self, prover: EntriesProver, lower: Numbers, upper: Numbers) -> dict[str, bytes]:
@@ -172,6 +181,6 @@ class _Run:
         files = prover.bundle(stated, claims, {"provenn": version("provenn"), "torch": torch.__version__})
         self.progress(0, 1, "check")
         start_time = time.monotonic()
-        check(files, prover.network)
+        check(files, prover.network, tick=self._tick)
         self.stats["check_seconds"] = time.monotonic() - start_time
         return files

@@ -21,7 +21,7 @@ from provenn.api.lipschitz_lower import Lower
 from provenn.api.lipschitz_question import Question
 from provenn.api.lipschitz_rows import RowGroup
 from provenn.api.proofs import OutOfTime
-from provenn.api.timing import Clock
+from provenn.api.timing import Clock, overdue
 from provenn.solvers.base import Budget, Progress, Verdict, silent
 from provenn.solvers.lipsdp import conic, methods
 from provenn.solvers.lipsdp.layout import METHOD
@@ -48,9 +48,6 @@ PROOFS = 4.0
 PROOF_CUBIC = 4.5e-11
 """Seconds of a proof by multipliers over the cube of the coordinates, on one core: where it would not end in time
 `auto` leaves it at bounds of the Jacobian."""
-
-GRACE, GRACE_SHARE = 5.0, 0.5
-"""Seconds, and share of all seconds, that a proof under way may take beyond the time: its number is not lost."""
 
 SEARCH, SEARCH_SHARE = 1.0, 0.1
 """Seconds for the bound from below, and the largest share of all seconds that it takes."""
@@ -221,13 +218,17 @@ class _Run:
 
     def _locally(self, local: lipschitz_jacobian.Local) -> bool:
         """Bounds of the Jacobian, where the method has some; whether they are all that is asked for, or exact."""
-        method = self.options.method
-        only = method in lipschitz_jacobian.METHODS or local.jointly
-        if not only and (method != "auto" or self.question.region is None):
+        method, euclidean = self.options.method, self.statement.norm == "2"
+        only = method in lipschitz_jacobian.METHODS or (method == "auto" and local.columns)
+        if not only and (method != "auto" or (euclidean and self.question.region is None)):
             return False
         with self._timed("proof_seconds"):
-            if not local.bound("crown" if method == "auto" else method, 1.0 if only else lipschitz_jacobian.SHARE):
-                return False
+            if method != "auto":
+                local.bound(method)
+            else:
+                last = local.columns or not (euclidean or self._affordable(local.prover))
+                if not local.bound_in(lipschitz_jacobian.ALONE if last else lipschitz_jacobian.SHARE):
+                    return False
         if method != "bab" and not (method == "auto" and local.divisible):
             return only
         lowers = self._lowers()
@@ -436,7 +437,7 @@ class _Run:
         return self.lowers
 
     def _tick(self) -> None:
-        if self.budget.left <= -min(GRACE, GRACE_SHARE * self.options.seconds):
+        if overdue(self.budget):
             raise OutOfTime
 
     def _timed(self, name: str) -> Clock:

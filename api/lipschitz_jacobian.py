@@ -40,9 +40,9 @@ NAMED = {
 }
 """What `--method` says of them."""
 
-SHARE, BRANCHING, LEFT = 0.4, 0.5, 0.75
-"""Shares of the time that `auto` has for the region as a whole, and for its parts, at most; of what is left that `bab`
-has, the rest being for the certificate."""
+SHARE, ALONE, BRANCHING, LEFT = 0.4, 0.45, 0.5, 0.75
+"""Shares of the time that `auto` has for the region as a whole, and where nothing comes after it; of what is left for
+parts; for those where `bab` was asked for. The rest is for the certificate, whose check takes as long as its proofs."""
 
 OPEN, SMALL = 128, 2048
 """Neurons that may switch in the region, and inputs and neurons in all, at most, for `auto` to try parts."""
@@ -70,6 +70,10 @@ def own_slopes(network: Network, graph: Graph, region: Region | None, method: st
     return optimised_neurons(graph, region, relu_names(graph, network), lambda: budget.left < until)
 
 
+class _ShareOver(Exception):
+    """The share of the time for the region as a whole has ended."""
+
+
 @dataclass(eq=False)
 class Local:
     """What is proved of the rows of a statement, by groups."""
@@ -80,17 +84,16 @@ class Local:
     known: dict[tuple[int, ...], Proved] = field(default_factory=dict)
 
     @property
-    def jointly(self) -> bool:
-        """Whether all rows together have a smaller bound than what follows from that of each: in l1, by columns."""
-        stated = self.prover.stated
-        return stated.inward == "1" and stated.outward in ("1", "2")
+    def columns(self) -> bool:
+        """Whether rows are bounded together that multipliers bound one by one: l1 to l1, column by column."""
+        return self.prover.stated.inward == self.prover.stated.outward == "1"
 
     @property
     def groups(self) -> list[tuple[int, ...]]:
         """Rows that are bounded together."""
         stated = self.prover.stated
         every = tuple(range(len(stated.rows)))
-        return [every] if self.jointly or stated.outward == "2" else [(row,) for row in every]
+        return [every] if self.columns or stated.outward == "2" else [(row,) for row in every]
 
     @property
     def methods(self) -> list[str]:
@@ -102,23 +105,34 @@ class Local:
         """One claim a group, in order; None as long as one is missing."""
         return [self.known[rows] for rows in self.groups] if len(self.known) == len(self.groups) else None
 
-    def bound(self, method: str, share: float) -> bool:
-        """Over the region as a whole, until this share of the time is over; whether all groups have a bound.
-
-        Raises: CertificateRejected where nothing is proved, unless it is for a share of the time alone.
-        """
-        jacobians, until = JacobianProver(self.prover), self.budget.left * (1 - share)
+    def bound(self, method: str) -> None:
+        """Over the region as a whole.   Raises: CertificateRejected where nothing is proved; what the tick raises."""
+        jacobians = JacobianProver(self.prover)
         for number, rows in enumerate(self.groups):
             self.progress(number, len(self.groups), "Jacobian")
-            try:
-                self.known[rows] = jacobians.prove(rows, METHODS[method])
-            except CertificateRejected:
-                if share < 1:
-                    return False
-                raise
-            if share < 1 and self.budget.left < until:
-                break
-        return len(self.known) == len(self.groups)
+            self.known[rows] = jacobians.prove(rows, METHODS[method])
+
+    def bound_in(self, share: float) -> bool:
+        """By intervals, and then by crown, the largest first, until this share of the time is over; whether all groups
+        have some bound.
+        """
+        until = self.budget.left * (1 - share)
+
+        def tick() -> None:
+            if self.budget.left < until:
+                raise _ShareOver
+
+        jacobians = JacobianProver(self.prover, tick)
+        try:
+            for rows in self.groups:
+                self.known[rows] = jacobians.prove(rows, METHODS["ibp"])
+            for number, rows in enumerate(sorted(self.groups, key=lambda rows: -self.known[rows].upper)):
+                self.progress(number, len(self.groups), "Jacobian")
+                found = jacobians.prove(rows, METHODS["crown"])
+                self.known[rows] = min(found, self.known[rows], key=lambda proved: proved.upper)
+        except (_ShareOver, CertificateRejected):
+            return len(self.known) == len(self.groups)
+        return True
 
     @property
     def divisible(self) -> bool:

@@ -23,6 +23,7 @@ from provenn.api.domain import Place
 from provenn.api.lipschitz_jacobian import METHODS, own_slopes
 from provenn.api.lipschitz_question import matrix
 from provenn.api.proofs import OutOfTime
+from provenn.api.timing import overdue
 from provenn.solvers.base import Budget, Progress, silent
 from provenn.solvers.branch_and_bound.derivative import Goal
 from provenn.solvers.trend import Lines, Pair
@@ -35,8 +36,12 @@ from provenn.verifier.region import Region
 SEARCHING, BRANCHING = 0.15, 0.8
 """Shares of the time for pairs, and for branch and bound of what is left then; the rest is for the certificate."""
 
-GRACE = 0.5
-"""Share of all seconds that bounds of the regions as a whole may take beyond the time."""
+FIRST = 0.4
+"""Share of the time for pairs until every dependence was looked at once."""
+
+LATE = "the time ended before everything was decided"
+INTERRUPTED = "interrupted: more time may decide more"
+WHOLE = "{method} bounds the region as a whole; method bab divides it"
 
 
 class Trend(StrEnum):
@@ -105,7 +110,8 @@ class Dependence:
 class MonotonicityResult:
     """What is known: a dependence for every row and column, rows first.
 
-    assurance: `checked` where something is proved; certificate: the bundle's files then; reason: why nothing is.
+    assurance: `checked` where something is proved; certificate: the bundle's files then; reason: why not everything is
+    decided; timed_out, interrupted: whether the end of the time, or Ctrl-C, is why.
     """
 
     dependences: tuple[Dependence, ...]
@@ -115,6 +121,8 @@ class MonotonicityResult:
     certificate: dict[str, bytes] | None = None
     reason: str | None = None
     stats: dict[str, float] = field(default_factory=dict)
+    timed_out: bool = False
+    interrupted: bool = False
 
 
 class Contradiction(RuntimeError):
@@ -124,16 +132,22 @@ class Contradiction(RuntimeError):
 def monotonicity(
     model: LoadedModel, question: Question, options: Options, progress: Progress = silent
 ) -> MonotonicityResult:
-    """Searches for pairs, then proves what no pair contradicts, until the time ends.
+    """Searches for pairs, then proves what no pair contradicts, until the time ends. Ctrl-C keeps what is proved.
 
-    Raises: InvalidSpecification, ResourceLimit for a question that does not fit; BackendError; Contradiction.
+    Raises: InvalidSpecification, ResourceLimit for a question that does not fit; Contradiction.
     """
     inputs, outputs = prod(model.graph.input_shape), prod(model.graph.output_shape)
     if not question.columns or not all(0 <= column < inputs for column in question.columns):
         raise InvalidSpecification(f"features are inputs 0 to {inputs - 1}, at least one of them")
+    if len(set(question.columns)) < len(question.columns) or not question.places:
+        raise InvalidSpecification("every feature is asked about once, over at least one region")
     for place in question.places:
-        if len(place.set.exact_lower) != inputs:
-            raise InvalidSpecification(f"a region has {len(place.set.exact_lower)} numbers for {inputs} inputs")
+        lower, upper = place.set.exact_lower, place.set.exact_upper
+        if len(lower) != inputs:
+            raise InvalidSpecification(f"a region has {len(lower)} numbers for {inputs} inputs")
+        single = [column for column in question.columns if lower[column] == upper[column]]
+        if single:
+            raise InvalidSpecification(f"input {single[0]} has one value alone: there is nothing to be monotone in")
     return _Run(model, question, matrix(question.rows, outputs), options, progress).answer()
 
 
@@ -153,36 +167,56 @@ class _Run:
         self.found = [Dependence(row, column) for row in range(len(rows)) for column in question.columns]
         self.known: dict[tuple[int, int, int, int], tuple[float, Leaves]] = {}
         self.stats: dict[str, float] = {"regions": len(question.places)}
+        self.reason: str | None = None
+        self.timed_out = self.interrupted = False
 
     def answer(self) -> MonotonicityResult:
-        start, reason = time.monotonic(), None
-        self._pairs()
+        start, prover = time.monotonic(), None
         try:
+            self._pairs()
             prover = self._prover()
+            self._whole(prover)
+            if self.options.method == "bab":
+                self._branch(prover)
         except CertificateRejected as refusal:
-            reason, prover = f"no proof is possible: {refusal.reason}", None
+            self.reason = f"no proof is possible: {refusal.reason}"
         except OutOfTime:
-            reason, prover = "the time ended before the regions were bounded", None
-        files = None if prover is None else self._proved(prover)
+            self.timed_out = True
+        except KeyboardInterrupt:
+            self.interrupted = True
+        self._gather()
         for each in self.found:
             if (each.fall and each.lower >= 0) or (each.rise and each.upper <= 0):
                 raise Contradiction(
                     f"output row {each.row}, input {each.column}: proved {each.trend}, but a pair differs"
                 )
+        files = None if prover is None else self._certificate(prover)
         seconds, checked = time.monotonic() - start, None if files is None else "checked"
-        about = (tuple(self.found), self.options.method, seconds, checked, files, reason, self.stats)
-        return MonotonicityResult(*about)
+        about = (tuple(self.found), self.options.method, seconds, checked, files, self._why(), self.stats)
+        return MonotonicityResult(*about, timed_out=self.timed_out, interrupted=self.interrupted)
+
+    def _why(self) -> str | None:
+        """Not everything is decided."""
+        if all(each.trend != Trend.UNKNOWN for each in self.found):
+            self.timed_out = False
+            return None
+        if self.interrupted:
+            return INTERRUPTED
+        if self.reason is None and self.timed_out:
+            return LATE
+        return self.reason or (None if self.options.method == "bab" else WHOLE.format(method=self.options.method))
 
     def _lines(self, case: int, column: int) -> Lines:
         place, seed = self.question.places[case], self.options.seed + case
-        return Lines(self.model.graph, self.model.executor, place.set, column, seed)
+        return Lines(self.model.graph, self.model.executor, place.set, column, seed, place.values)
 
     def _pairs(self) -> None:
-        """By search, in turn over regions, until a share of the time is over; every question is tried once."""
-        total, limit = len(self.found) * len(self.question.places), self.budget.left * (1 - SEARCHING)
+        """By search, in turn over regions, until a share of the time is over; once everywhere until a larger one is."""
+        total, seconds = len(self.found) * len(self.question.places), self.budget.left
         for number, (case, each) in enumerate((c, e) for c in range(len(self.question.places)) for e in self.found):
             self.progress(number, total, "pairs of inputs")
-            if number >= len(self.found) and self.budget.left < limit:
+            share = FIRST if number < len(self.found) else SEARCHING
+            if number and self.budget.left < seconds * (1 - share):
                 break
             if not (each.fall and each.rise):
                 self._look(case, each)
@@ -203,25 +237,19 @@ class _Run:
         return EntriesProver(network, self.rows, [place.stated for place in places], self._tick, slopes)
 
     def _tick(self) -> None:
-        if self.budget.left <= -GRACE * self.options.seconds:
+        if overdue(self.budget):
             raise OutOfTime
 
-    def _proved(self, prover: EntriesProver) -> dict[str, bytes] | None:
-        """Bounds of the regions as a whole, then of their parts; the certificate of what they say."""
-        columns = list(dict.fromkeys(self.question.columns))
-        try:
-            for case, row in ((c, r) for c in range(len(prover.regions)) for r in range(len(self.rows))):
-                self.progress(case, len(prover.regions), "derivatives")
-                ends = prover.intervals(case, row, columns, METHODS[self.options.method])
-                for column, *end in zip(columns, *ends, strict=True):
-                    for sign, value in zip((-1, 1), (-end[0], end[1]), strict=True):
-                        self.known[case, row, column, sign] = (float(value), Leaves(METHODS[self.options.method]))
-            self._gather()
-            if self.options.method == "bab":
-                self._branch(prover)
-        except OutOfTime:
-            return None
-        return self._certificate(prover)
+    def _whole(self, prover: EntriesProver) -> None:
+        """Bounds of the regions as a whole.   Raises: OutOfTime; CertificateRejected where some step has no slopes."""
+        columns, method = list(self.question.columns), METHODS[self.options.method]
+        for case, row in ((c, r) for c in range(len(prover.regions)) for r in range(len(self.rows))):
+            self.progress(case, len(prover.regions), "derivatives")
+            lower, upper = prover.intervals(case, row, columns, method)
+            for column, low, high in zip(columns, lower.tolist(), upper.tolist(), strict=True):
+                self.known[case, row, column, -1] = (-low, Leaves(method))
+                self.known[case, row, column, 1] = (high, Leaves(method))
+        self._gather()
 
     def _gather(self) -> None:
         """Of every dependence the bounds over all regions."""
@@ -239,9 +267,11 @@ class _Run:
         for number, (each, sign) in enumerate(tasks):
             self.progress(number, len(tasks), "parts")
             share = Budget(budget.left / (len(tasks) - number))
-            for case in range(len(prover.regions)):
-                if sign not in self._open(each) or not self._divided(prover, case, (each, sign), share):
-                    break
+            try:
+                self._divided(prover, (each, sign), share)
+            except BackendError as refusal:
+                self.reason = refusal.status
+                return
             self._gather()
 
     def _open(self, each: Dependence) -> Iterator[int]:
@@ -252,23 +282,33 @@ class _Run:
             if not proved and (each.rise if sign > 0 else each.fall) is None:
                 yield sign
 
-    def _divided(self, prover: EntriesProver, case: int, asked: tuple[Dependence, int], share: Budget) -> bool:
-        """Whether the sign is proved in a region; if not, the place where it may fail is searched for a pair."""
+    def _divided(self, prover: EntriesProver, asked: tuple[Dependence, int], share: Budget) -> None:
+        """Proves a sign in one region after the other; where it may fail a pair is searched for.
+
+        Raises: BackendError where the kernel does not bound parts of the network.
+        """
         each, sign = asked
-        key = (case, each.row, each.column, sign)
-        if self.known[key][0] <= 0:
-            return True
-        region, row = prover.regions[case], prover.stated.rows[each.row]
-        search = parts.search_over(region.bounds, region.units, Goal(row, column=each.column, sign=sign))
-        upper = parts.run(search, 0.0, share)
-        self.stats["parts"] = self.stats.get("parts", 0.0) + search.partition.parts
-        if upper <= 0:
-            self.known[key] = (upper, parts.leaves(search))
-            return True
-        point = search.promising()
-        if point is not None:
-            self._look(case, each, point)
-        return False
+        for case, region in enumerate(prover.regions):
+            key = (case, each.row, each.column, sign)
+            if sign not in self._open(each):
+                return
+            if self.known[key][0] <= 0:
+                continue
+            if share.left <= 0:
+                self.timed_out = True
+                return
+            goal = Goal(prover.stated.rows[each.row], column=each.column, sign=sign)
+            search = parts.search_over(region.bounds, region.units, goal)
+            upper = parts.run(search, 0.0, share)
+            self.stats["parts"] = self.stats.get("parts", 0.0) + search.partition.parts
+            if upper < self.known[key][0]:
+                self.known[key] = (upper, parts.leaves(search) if upper <= 0 else self.known[key][1])
+            if upper > 0:
+                self.timed_out |= not search.exact
+                point = search.promising()
+                if point is not None:
+                    self._look(case, each, point)
+                return
 
     def _certificate(self, prover: EntriesProver) -> dict[str, bytes] | None:
         """Of the signs that are proved; None if there is none."""
@@ -294,6 +334,13 @@ class _Run:
             claims += [EntryClaim(case, row, tuple(some), Leaves(method)) for row, some in whole.items()]
         files = prover.bundle(stated, claims, {"provenn": version("provenn"), "torch": torch.__version__})
         start = time.monotonic()
-        check(files, prover.network)
+        try:
+            check(files, prover.network, tick=self._tick)
+        except (CertificateRejected, OutOfTime) as refusal:
+            self.timed_out |= isinstance(refusal, OutOfTime)
+            self.reason = f"not proved: {refusal.reason}" if isinstance(refusal, CertificateRejected) else LATE
+            for each in self.found:
+                each.lower, each.upper = -inf, inf
+            return None
         self.stats["check_seconds"] = time.monotonic() - start
         return files

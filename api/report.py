@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from provenn.api.certification import ItemResult
+from provenn.api.jacobian import JacobianResult
 from provenn.api.lipschitz import LipschitzResult
-from provenn.api.schemas import Counterexample, Counts, Item, JobResult, Lipschitz
+from provenn.api.monotonicity import Dependence as Found
+from provenn.api.monotonicity import MonotonicityResult, Trend
+from provenn.api.schemas import Change, Counterexample, Counts, Dependence, Item, Jacobian, JobResult, Lipschitz
 from provenn.solvers.base import Verdict
+from provenn.solvers.trend import Pair
 
 
 @dataclass(frozen=True)
@@ -38,24 +43,33 @@ def report(
 
 def lipschitz_report(result: LipschitzResult, certificate: str | None, stats: dict[str, float]) -> JobResult:
     """One item without an input."""
-    item = Item(
-        index=0,
-        input=None,
-        epsilon=None,
-        verdict=result.verdict,
-        method=result.method,
-        margin=None,
-        seconds=result.seconds,
-        assurance=result.assurance,
-        semantics="real",
-        reason=result.reason,
-        warnings=[],
-        certificate=certificate,
-        counterexample=None,
-        lipschitz=Lipschitz.model_validate(result),
-    )
-    counts = [_counts(None, [item])]
-    return JobResult(verdict=item.verdict, items=[item], summary=counts, stats=stats | result.stats)
+    item = _alone(result, result.verdict, certificate, lipschitz=Lipschitz.model_validate(result))
+    return _of_one(item, stats | result.stats)
+
+
+def monotonicity_report(
+    result: MonotonicityResult, names: Sequence[str], certificate: str | None, stats: dict[str, float]
+) -> JobResult:
+    """The same: falsified where a trend is neither, verified where every one is proved, else timeout or unknown.
+
+    names: of the features, in the order of the question.
+    """
+    trends = [each.trend for each in result.dependences]
+    verdict = Verdict.VERIFIED
+    if Trend.NEITHER in trends:
+        verdict = Verdict.FALSIFIED
+    elif Trend.UNKNOWN in trends:
+        verdict = Verdict.TIMEOUT if result.timed_out else Verdict.UNKNOWN
+    told = [_dependence(each, names[k % len(names)]) for k, each in enumerate(result.dependences)]
+    return _of_one(_alone(result, str(verdict), certificate, monotonicity=told), stats | result.stats)
+
+
+def jacobian_report(result: JacobianResult, rows: str, certificate: str | None, stats: dict[str, float]) -> JobResult:
+    """The same, of derivatives."""
+    lower, upper = (None if ends is None else ends.tolist() for ends in (result.lower, result.upper))
+    seen = [[list(map(_finite, row)) for row in ends.tolist()] for ends in (result.seen.lower, result.seen.upper)]
+    told = Jacobian(rows=rows, lower=lower, upper=upper, seen_lower=seen[0], seen_upper=seen[1])
+    return _of_one(_alone(result, result.verdict, certificate, jacobian=told), stats | result.stats)
 
 
 def overall(verdicts: Sequence[str]) -> str:
@@ -81,7 +95,66 @@ def _item(index: int, point: Point, result: ItemResult, certificate: str | None)
         certificate=certificate,
         counterexample=None if found is None else Counterexample(input=found.input, output=found.output),
         lipschitz=None,
+        monotonicity=None,
+        jacobian=None,
     )
+
+
+def _alone(
+    result: LipschitzResult | MonotonicityResult | JacobianResult,
+    verdict: str,
+    certificate: str | None,
+    lipschitz: Lipschitz | None = None,
+    monotonicity: list[Dependence] | None = None,
+    jacobian: Jacobian | None = None,
+) -> Item:
+    """The one item of a job that is not about inputs; falsified: by pairs that were executed."""
+    return Item(
+        index=0,
+        input=None,
+        epsilon=None,
+        verdict=verdict,
+        method=result.method,
+        margin=None,
+        seconds=result.seconds,
+        assurance=result.assurance or ("replayed" if verdict == Verdict.FALSIFIED else None),
+        semantics="real",
+        reason=result.reason,
+        warnings=[],
+        certificate=certificate,
+        counterexample=None,
+        lipschitz=lipschitz,
+        monotonicity=monotonicity,
+        jacobian=jacobian,
+    )
+
+
+def _of_one(item: Item, stats: dict[str, float]) -> JobResult:
+    return JobResult(verdict=item.verdict, items=[item], summary=[_counts(None, [item])], stats=stats)
+
+
+def _dependence(found: Found, name: str) -> Dependence:
+    return Dependence(
+        row=found.row,
+        column=found.column,
+        feature=name,
+        trend=found.trend.value,
+        lower=_finite(found.lower),
+        upper=_finite(found.upper),
+        fall=_change(found.fall),
+        rise=_change(found.rise),
+    )
+
+
+def _change(pair: Pair | None) -> Change | None:
+    if pair is None:
+        return None
+    return Change(first=pair.first.ravel().tolist(), second=pair.second.ravel().tolist(), change=pair.change)
+
+
+def _finite(value: float) -> float | None:
+    """None for what JSON has no number for."""
+    return value if math.isfinite(value) else None
 
 
 def _counts(epsilon: float | None, items: Sequence[Item]) -> Counts:

@@ -59,7 +59,7 @@ class RegionRequest(Request):
 class LipschitzRequest(Request):
     """How much the outputs can change per change of the inputs."""
 
-    norm: Literal["2", "inf"] = Field("2", description="what measures inputs")
+    norm: Literal["2", "inf", "1"] = Field("2", description="what measures inputs")
     output_norm: Literal["2", "inf", "1", "each"] | None = Field(
         None, description="what measures outputs, or each row by itself; null: each for pairs, 2 otherwise"
     )
@@ -71,6 +71,52 @@ class LipschitzRequest(Request):
     solver: Literal["clarabel", "scs", "mosek"] | None = Field(None, description="of method lipsdp-conic")
 
 
+class DerivativeRequest(Request):
+    """Of which outputs, and over which inputs: around one input, or all that a tabular model may get."""
+
+    rows: str = Field("all", description="outputs: all, 3, 0,2 or 3-5; differences of outputs: pairs, pairs:3")
+    region: RegionRequest | None = Field(None, description="the inputs around one; this or domain")
+    domain: str | dict[str, Any] | None = Field(
+        None,
+        description="features in the order of the network's inputs, as text (keeps every digit) or as an object: "
+        '{"features": [..]}, each with a name and one of "range": [low, high], "values": [numbers], "value": number, '
+        '"one_hot": number of categories',
+    )
+    fixed: dict[str, str | Number] = Field(
+        {}, description="features of the domain that are held: name to value, or to a category's number"
+    )
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.region is None) == (self.domain is None):
+            raise ValueError("give either region or domain")
+        if self.fixed and self.domain is None:
+            raise ValueError("fixed holds features of a domain: give domain")
+        self.domain_text()  # a ValueError if the object holds what JSON does not
+        return self
+
+    def domain_text(self) -> bytes:
+        """The domain as the bytes of a file."""
+        given = self.domain
+        return (given if isinstance(given, str) else json.dumps(given, allow_nan=False)).encode()
+
+
+class MonotonicityRequest(DerivativeRequest):
+    """Whether outputs only rise, or only fall, with some features."""
+
+    features: list[str | Label] = Field(
+        min_length=1,
+        description="names of the domain's features, numbers of inputs (flat, from 0), spans as 3-5, or all",
+    )
+
+
+class JacobianRequest(DerivativeRequest):
+    """Between which numbers every output's derivative by every input lies: over one region.
+
+    A domain has to have one combination of categories: `fixed` holds the others.
+    """
+
+
 class BudgetRequest(Request):
     """How long a job may take."""
 
@@ -78,7 +124,7 @@ class BudgetRequest(Request):
 
 
 class JobRequest(Request):
-    """What to certify: a model, and a specification, a batch of inputs, or a Lipschitz constant."""
+    """What to certify: a model, and a specification, a batch of inputs, a Lipschitz constant, or derivatives."""
 
     model: Digest = Field(description="the model's id, as POST /v1/models returned it")
     specification: str | dict[str, Any] | None = Field(
@@ -86,10 +132,13 @@ class JobRequest(Request):
     )
     inputs: Inputs | None = None
     lipschitz: LipschitzRequest | None = None
+    monotonicity: MonotonicityRequest | None = None
+    jacobian: JacobianRequest | None = None
     method: str = Field(
         "auto",
         description="a name of GET /v1/backends; for inputs also lipschitz; for lipschitz one of auto, norm-product, "
-        "eclipse-fast, lipsdp-layer, lipsdp-neuron, lipsdp-channel, lipsdp-conic, crown, ibp",
+        "eclipse-fast, lipsdp-layer, lipsdp-neuron, lipsdp-channel, lipsdp-conic, crown, alpha-crown, recurjac, ibp, "
+        "bab; for monotonicity and jacobian one of crown, alpha-crown, recurjac, ibp, bab, and auto, which is bab",
     )
     budget: BudgetRequest = Field(default_factory=lambda: BudgetRequest(seconds=60.0))
     seed: Annotated[int, Field(strict=True, ge=0, lt=1 << 32)] = 0
@@ -100,11 +149,13 @@ class JobRequest(Request):
 
     @model_validator(mode="after")
     def _one_question(self) -> Self:
-        asked = [self.specification, self.inputs, self.lipschitz]
+        asked = [self.specification, self.inputs, self.lipschitz, self.monotonicity, self.jacobian]
         if sum(question is not None for question in asked) != 1:
-            raise ValueError("give either specification or inputs or lipschitz")
+            raise ValueError("give either specification or inputs or lipschitz or monotonicity or jacobian")
         if self.semantics == "float32" and (self.lipschitz is not None or self.method == "lipschitz"):
             raise ValueError("Lipschitz constants are about real arithmetic: leave out semantics float32")
+        if self.semantics == "float32" and self.derivatives is not None:
+            raise ValueError("derivatives are about real arithmetic: leave out semantics float32")
         if self.method == "lipschitz" and (self.inputs is None or self.inputs.norm == "1"):
             raise ValueError("method lipschitz is for inputs, in the norms 2 and inf")
         if self.semantics == "float32" and not self.certificates:
@@ -116,6 +167,11 @@ class JobRequest(Request):
         """The specification as the bytes a certificate is about."""
         given = self.specification
         return (given if isinstance(given, str) else json.dumps(given, allow_nan=False)).encode()
+
+    @property
+    def derivatives(self) -> DerivativeRequest | None:
+        """What it asks of derivatives, if it does."""
+        return self.monotonicity or self.jacobian
 
     @property
     def items(self) -> int:
@@ -195,8 +251,46 @@ class Lipschitz(Response):
     well_posed: bool | None = Field(description="of implicit layers: whether one fixed point everywhere is proved")
 
 
+class Change(Response):
+    """Two inputs, flat, of which the second is larger in one coordinate, and by what the row of outputs changes."""
+
+    first: list[float]
+    second: list[float]
+    change: float = Field(description="as onnxruntime computed the outputs")
+
+
+class Dependence(Response):
+    """How one row of outputs depends on one input: a rise is meant in the weak sense."""
+
+    row: int = Field(description="which of the rows that were asked about, from 0")
+    column: int = Field(description="number of the input, flat")
+    feature: str = Field(description="its name; without a domain its number")
+    trend: Literal["increasing", "decreasing", "constant", "neither", "unknown"] = Field(
+        description="the first three are proved for all inputs; neither: shown by fall and rise"
+    )
+    lower: float | None = Field(description="a proved bound of the derivative from below; null: none")
+    upper: float | None = Field(description="a proved bound of the derivative from above; null: none")
+    fall: Change | None = Field(description="a pair between which the row falls, where one was found")
+    rise: Change | None = Field(description="a pair between which the row rises, where one was found")
+
+
+class Jacobian(Response):
+    """The derivatives of rows of outputs by inputs over a region: each a list a row, with a number an input, flat."""
+
+    rows: str
+    lower: list[list[float]] | None = Field(description="proved; null unless verified")
+    upper: list[list[float]] | None = Field(description="proved; null unless verified")
+    seen_lower: list[list[float | None]] = Field(
+        description="the least derivative at points of the region, in float64, and a guess of its rounding added: it "
+        "may lie that much above seen_upper; null: no number"
+    )
+    seen_upper: list[list[float | None]] = Field(
+        description="the largest derivative at points of the region, in float64, less a guess of its rounding"
+    )
+
+
 class Item(Response):
-    """The verdict about one input and radius, about the specification, or about the Lipschitz constant."""
+    """The verdict about one input and radius, or about all that the job asks."""
 
     index: int
     input: int | None
@@ -212,6 +306,10 @@ class Item(Response):
     certificate: str | None = Field(description="id for GET /v1/certificates/{id}")
     counterexample: Counterexample | None
     lipschitz: Lipschitz | None = Field(None, description="of a job about a Lipschitz constant")
+    monotonicity: list[Dependence] | None = Field(
+        None, description="of a job about monotonicity: every row with every feature, rows first"
+    )
+    jacobian: Jacobian | None = Field(None, description="of a job about derivatives")
 
 
 class Counts(Response):

@@ -1,13 +1,14 @@
 """Provenn proves things about neural networks and hands back certificates that need not be trusted.
 
-The facade: `verify`, `lipschitz`, `lipschitz_curve` and `check` work in this process, `Client` talks to a service.
+The facade: `verify`, `lipschitz`, `lipschitz_curve`, `monotonicity`, `jacobian` and `check` work in this process,
+`Client` talks to a service.
 Everything heavy is imported when it is first used, so `import provenn` costs nothing and loads no torch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
@@ -15,11 +16,14 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import nn
 
-    from provenn.api.certification import ItemResult
+    from provenn.api.certification import ItemResult, LoadedModel
     from provenn.api.client import Client
+    from provenn.api.domain import Domain, Place
+    from provenn.api.jacobian import JacobianResult
     from provenn.api.lipschitz import LipschitzResult, Readings
     from provenn.api.lipschitz_curve import LipschitzCurve
     from provenn.api.lipschitz_question import Question
+    from provenn.api.monotonicity import MonotonicityResult
     from provenn.verifier.check import CertificateRejected, Report
     from provenn.verifier.errors import ProvennError
 
@@ -28,12 +32,16 @@ __all__ = [
     "CertificateRejected",
     "Client",
     "ItemResult",
+    "JacobianResult",
     "LipschitzCurve",
     "LipschitzResult",
+    "MonotonicityResult",
     "ProvennError",
     "check",
+    "jacobian",
     "lipschitz",
     "lipschitz_curve",
+    "monotonicity",
     "verify",
 ]
 
@@ -41,8 +49,10 @@ _HOMES = {
     "CertificateRejected": "provenn.verifier.check",
     "Client": "provenn.api.client",
     "ItemResult": "provenn.api.certification",
+    "JacobianResult": "provenn.api.jacobian",
     "LipschitzCurve": "provenn.api.lipschitz_curve",
     "LipschitzResult": "provenn.api.lipschitz",
+    "MonotonicityResult": "provenn.api.monotonicity",
     "ProvennError": "provenn.verifier.errors",
 }
 
@@ -114,7 +124,7 @@ def verify(
 class HowCurve(TypedDict, total=False):
     """What `lipschitz_curve` takes besides network and regions, by name; the defaults are those of `_HowCurve`."""
 
-    norm: Literal["2", "inf"]
+    norm: Literal["2", "inf", "1"]
     to: Literal["2", "inf", "1", "each"] | None
     rows: str
     scale: np.ndarray | None
@@ -159,7 +169,7 @@ def lipschitz(
     """A proved number L with |C (f(x) - f(y))| <= L |scale * (x - y)|, everywhere or over a region.
 
     model: as for `verify`, or a provenn-network/1 file; shape: of the input without its batch, for a torch module.
-    how: norm of the inputs ("2", "inf"), to (of the outputs: "2", "inf", "1", or "each" for a number a row), rows of C
+    how: norm of the inputs ("2", "inf", "1"), to (of the outputs: the same, or "each" for a number a row), rows of C
     ("all", "3", "3-5", "0,2", or differences of outputs: "pairs", "pairs:3"), scale (weights of the input, its shape),
     at, eps, region_norm, clip (the region), method, solver, timeout (seconds), seed.
     Raises: ProvennError in one of its kinds; TypeError for an unknown keyword.
@@ -240,6 +250,139 @@ def _asked(
             raise InvalidSpecification(f"scale has shape {list(given)}, but the network takes {list(wanted)}")
         scale = numpy.asarray(asked.scale, float).ravel().tolist()
     return loaded, Question(asked.norm, asked.to, asked.rows, scale)
+
+
+class HowDerivatives(TypedDict, total=False):
+    """What `monotonicity` and `jacobian` take besides, by name; the defaults are those of `_HowDerivatives`."""
+
+    domain: str | Path | bytes | Mapping[str, Any] | None
+    fixed: Mapping[str, str | float]
+    at: np.ndarray | None
+    eps: float | str | None
+    region_norm: Literal["inf", "2", "1"]
+    clip: tuple[float, float] | None
+    rows: str
+    method: Literal["bab", "crown", "alpha-crown", "recurjac", "ibp"]
+    timeout: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class _HowDerivatives:
+    domain: str | Path | bytes | Mapping[str, Any] | None = None
+    fixed: Mapping[str, str | float] = field(default_factory=dict)
+    at: np.ndarray | None = None
+    eps: float | str | None = None
+    region_norm: str = "inf"
+    clip: tuple[float, float] | None = None
+    rows: str = "all"
+    method: str = "bab"
+    timeout: float = 60.0
+    seed: int = 0
+
+
+def monotonicity(
+    model: str | Path | bytes | nn.Module,
+    features: str | Sequence[str | int],
+    shape: tuple[int, ...] | None = None,
+    **how: Unpack[HowDerivatives],
+) -> MonotonicityResult:
+    """Whether outputs only rise, or only fall, with each of some features: proved, or a pair of inputs that differs.
+
+    features: names of the domain's features, numbers of inputs (flat), spans, or "all"; as text "age,3-5".
+    model, shape: as for `lipschitz`.
+    how: domain (a JSON file, its text as bytes, or an object: see docs/monotonicity.md) with fixed (name to value), or
+    at, eps, region_norm, clip as for `lipschitz`; rows of outputs, likewise; method ("bab", "crown", "alpha-crown",
+    "recurjac", "ibp"), timeout (seconds), seed.
+    Raises: ProvennError in one of its kinds; TypeError for an unknown keyword.
+    """
+    import math
+
+    from provenn.api.domain import columns
+    from provenn.api.monotonicity import Options, Question
+    from provenn.api.monotonicity import monotonicity as decide
+
+    asked = _HowDerivatives(**how)
+    loaded, domain = _over(model, shape, asked)
+    names = features.split(",") if isinstance(features, str) else list(map(str, features))
+    chosen = columns(names, math.prod(loaded.graph.input_shape), domain)
+    question = Question(chosen, tuple(_places(loaded, domain, asked, chosen)), asked.rows)
+    return decide(loaded, question, Options(asked.method, asked.timeout, asked.seed))
+
+
+def jacobian(
+    model: str | Path | bytes | nn.Module, shape: tuple[int, ...] | None = None, **how: Unpack[HowDerivatives]
+) -> JacobianResult:
+    """Proved bounds of every derivative of the outputs over a region, and beside them those seen at points of it.
+
+    model, shape, how: as for `monotonicity`; a domain has to have one combination of categories.
+    Raises: ProvennError in one of its kinds; TypeError for an unknown keyword.
+    """
+    from provenn.api.jacobian import Question
+    from provenn.api.jacobian import jacobian as bound
+    from provenn.api.monotonicity import Options
+    from provenn.verifier.errors import InvalidSpecification
+
+    asked = _HowDerivatives(**how)
+    loaded, domain = _over(model, shape, asked)
+    places = _places(loaded, domain, asked, ())
+    if len(places) > 1:
+        reason = f"the domain has {len(places)} combinations of categories, but a Jacobian is bounded over one region"
+        raise InvalidSpecification(f"{reason}: hold features with fixed")
+    return bound(loaded, Question(places[0], asked.rows), Options(asked.method, asked.timeout, asked.seed))
+
+
+def _over(
+    model: str | Path | bytes | nn.Module, shape: tuple[int, ...] | None, asked: _HowDerivatives
+) -> tuple[LoadedModel, Domain | None]:
+    """The network, and the domain if that is the region.   Raises: InvalidSpecification; all that reading raises."""
+    import json
+    import math
+
+    import numpy
+
+    from provenn.api.certification import load_model
+    from provenn.api.domain import read_domain
+    from provenn.verifier.errors import InvalidSpecification
+
+    if (asked.at is None) != (asked.eps is None):
+        raise InvalidSpecification("a region has a centre and a radius: give both at and eps")
+    if (asked.domain is None) == (asked.at is None):
+        raise InvalidSpecification("give either domain, or at and eps")
+    if asked.domain is None and asked.fixed:
+        raise InvalidSpecification("fixed holds features of a domain: give domain")
+    if asked.at is not None:
+        shape = shape or numpy.shape(asked.at)
+    if shape is None and not isinstance(model, str | Path | bytes):
+        raise InvalidSpecification("a torch module does not say what it takes: give the shape of its input")
+    loaded = load_model(_onnx(model, shape or ()), slopes=True)
+    if asked.domain is None:
+        return loaded, None
+    given = asked.domain
+    text = json.dumps(given).encode() if isinstance(given, Mapping) else _bytes(given)
+    domain = read_domain(text, math.prod(loaded.graph.input_shape))
+    return loaded, domain.fixed({name: str(value) for name, value in asked.fixed.items()})
+
+
+def _places(
+    loaded: LoadedModel, domain: Domain | None, asked: _HowDerivatives, columns: Sequence[int]
+) -> Sequence[Place]:
+    """The regions.   Raises: InvalidSpecification; ResourceLimit."""
+    import numpy
+
+    from provenn.api.domain import Place
+    from provenn.api.lipschitz_question import Around
+    from provenn.verifier.errors import InvalidSpecification
+
+    if domain is not None:
+        return domain.places(columns)
+    assert asked.at is not None
+    assert asked.eps is not None
+    given, wanted = numpy.shape(asked.at), loaded.graph.input_shape
+    if given != wanted:
+        raise InvalidSpecification(f"at has shape {list(given)}, but the network takes {list(wanted)}")
+    centre = numpy.asarray(asked.at, float).ravel().tolist()
+    return [Place.around(Around(centre, asked.eps, asked.region_norm, asked.clip))]
 
 
 def check(

@@ -6,8 +6,8 @@ between any two count. A pair is only a witness if float64 and the executor, on 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -46,13 +46,14 @@ class Pair:
 
 @dataclass(frozen=True, eq=False)
 class Lines:
-    """The search along one coordinate of one region."""
+    """The search along one coordinate of one region; values: all that some coordinates take, in order."""
 
     graph: Graph
     executor: Executor
     inputs: InputSet
     column: int
     seed: int = 0
+    values: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
 
     def pairs(self, row: Tensor, near: NDArray[np.float64] | None = None) -> tuple[Pair | None, Pair | None]:
         """(a pair between which row . f falls, one between which it rises), of many lines or of those near a point.
@@ -84,8 +85,11 @@ class Lines:
         return found[0], found[1]
 
     def _inside(self, points: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-        """Into the box, and into the ball if there is one."""
+        """Into the box, to values that are taken, and into the ball if there is one."""
         points = torch.minimum(torch.maximum(points, lower.double()), upper.double())
+        for column, taken in self.values.items():
+            known = torch.tensor(taken, dtype=torch.float64)
+            points[:, column] = known[(points[:, column, None] - known).abs().argmin(dim=1)]
         ball = self._ball
         if ball is None:
             return points
@@ -122,13 +126,10 @@ class Lines:
 
     def _lines(self, points: Tensor, row: Tensor, reach: float, ends: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
         """Of every line the pairs of steepest fall and of rise: first, second [lines, 2, inputs], change [lines, 2]."""
-        low, high = self._ends(points, ends)
-        share = torch.linspace(-1, 1, PLACES, dtype=torch.float64)
-        places = points[:, self.column, None] + reach * (high - low) * share
-        places = torch.minimum(torch.maximum(places, low), high)
-        lines = points.float()[:, None].repeat(1, PLACES, 1)
+        places = self._places(points, reach, ends)
+        lines = points.float()[:, None].repeat(1, places.shape[1], 1)
         lines[..., self.column] = places.float().clamp(*(float(end[self.column]) for end in ends))
-        values = self._values(lines.flatten(0, 1), row).reshape(len(points), PLACES)
+        values = self._values(lines.flatten(0, 1), row).reshape(places.shape)
         firsts, seconds, changes = [], [], []
         for sign in (-1, 1):
             signed = sign * values
@@ -140,6 +141,15 @@ class Lines:
             seconds.append(lines[each, end])
             changes.append(sign * gain)
         return torch.stack(firsts, 1), torch.stack(seconds, 1), torch.stack(changes, 1)
+
+    def _places(self, points: Tensor, reach: float, ends: tuple[Tensor, Tensor]) -> Tensor:
+        """Of every line the coordinates where it is looked at, in order: [lines, places]."""
+        low, high = self._ends(points, ends)
+        if self.column in self.values:
+            return torch.tensor(self.values[self.column], dtype=torch.float64).expand(len(points), -1)
+        share = torch.linspace(-1, 1, PLACES, dtype=torch.float64)
+        places = points[:, self.column, None] + reach * (high - low) * share
+        return torch.minimum(torch.maximum(places, low), high)
 
     def _values(self, points: Tensor, row: Tensor) -> Tensor:
         with torch.no_grad():

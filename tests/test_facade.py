@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import subprocess
 import sys
 import tomllib
@@ -28,8 +29,9 @@ def module() -> nn.Module:
 
 
 def test_the_public_names_are_pinned() -> None:
-    types = ["CertificateRejected", "Client", "ItemResult", "LipschitzCurve", "LipschitzResult", "ProvennError"]
-    assert provenn.__all__ == [*types, "check", "lipschitz", "lipschitz_curve", "verify"]
+    results = ["ItemResult", "JacobianResult", "LipschitzCurve", "LipschitzResult", "MonotonicityResult"]
+    functions = ["check", "jacobian", "lipschitz", "lipschitz_curve", "monotonicity", "verify"]
+    assert provenn.__all__ == ["CertificateRejected", "Client", *results, "ProvennError", *functions]
     for name in provenn.__all__:
         assert getattr(provenn, name).__name__ == name
     assert set(provenn.__all__) <= set(dir(provenn))
@@ -65,6 +67,7 @@ def test_keywords_and_defaults_are_said_once() -> None:
         (provenn._How, provenn.How),
         (provenn._HowCurve, provenn.HowCurve),
         (provenn._HowLipschitz, provenn.HowLipschitz),
+        (provenn._HowDerivatives, provenn.HowDerivatives),
     )
     for defaults, typed in pairs:
         assert [field.name for field in dataclasses.fields(defaults)] == list(typed.__annotations__)
@@ -164,3 +167,48 @@ def test_lipschitz_refuses_what_makes_no_sense(module: nn.Module, path: Path) ->
         provenn.lipschitz(path, rows="2")
     with pytest.raises(TypeError, match="method_name"):
         provenn.lipschitz(path, method_name="auto")  # type: ignore[call-arg]
+
+
+def test_monotonicity_of_a_module_and_of_its_file(module: nn.Module, path: Path, tmp_path: Path) -> None:
+    domain = {"features": [{"name": "age", "range": [-1, 1]}, {"name": "sex", "values": [0, 1]}]}
+    found = provenn.monotonicity(module, ["age", 1], (2,), domain=domain, timeout=4)
+    trends = [(each.row, each.column, str(each.trend)) for each in found.dependences]
+    assert trends == [(0, 0, "increasing"), (0, 1, "constant"), (1, 0, "constant"), (1, 1, "increasing")]
+    assert found.certificate is not None
+    (tmp_path / "domain.json").write_text(json.dumps(domain))
+    held = provenn.monotonicity(path, "age", domain=tmp_path / "domain.json", fixed={"sex": 1}, rows="0", timeout=4)
+    assert held.certificate is not None
+    assert provenn.check(held.certificate, path).entries == ((0, 0, 0.0, None),)
+    ball = provenn.monotonicity(path, "0-1", at=np.zeros(2), eps=0.5, region_norm="2", method="crown", rows="0")
+    assert ball.dependences[0].rise is not None
+
+
+def test_jacobian_of_a_module_and_of_its_file(module: nn.Module, path: Path) -> None:
+    found = provenn.jacobian(module, at=np.array([-1.0, 1.0]), eps="1/2", timeout=4)
+    assert found.lower is not None
+    assert found.certificate is not None
+    assert found.lower == pytest.approx(np.diag([0.0, 1.0]), abs=1e-6)
+    assert len(provenn.check(found.certificate, path).entries) >= 4
+    text = b'{"features": [{"range": [1, 2]}, {"value": 1}]}'
+    over = provenn.jacobian(path, domain=text, rows="0", method="crown")
+    assert over.lower == pytest.approx(np.array([[1.0, 0.0]]), abs=1e-6)
+
+
+def test_derivatives_refuse_what_makes_no_sense(module: nn.Module, path: Path) -> None:
+    two = {"features": [{"range": [0, 1]}, {"values": [0, 1]}]}
+    with pytest.raises(provenn.ProvennError, match="give either domain, or at and eps"):
+        provenn.jacobian(path)
+    with pytest.raises(provenn.ProvennError, match="give both at and eps"):
+        provenn.monotonicity(path, "all", at=np.zeros(2))
+    with pytest.raises(provenn.ProvennError, match="fixed holds features of a domain"):
+        provenn.monotonicity(path, "all", at=np.zeros(2), eps=1, fixed={"age": 1})
+    with pytest.raises(provenn.ProvennError, match=r"2 combinations of categories.*hold features with fixed"):
+        provenn.jacobian(path, domain=two)
+    with pytest.raises(provenn.ProvennError, match=r"at has shape \[3\], but the network takes \[2\]"):
+        provenn.jacobian(path, at=np.zeros(3), eps=1)
+    with pytest.raises(provenn.ProvennError, match="give the shape of its input"):
+        provenn.monotonicity(module, "all", domain=two)
+    with pytest.raises(provenn.ProvennError, match="there is no feature 'age'"):
+        provenn.monotonicity(path, ["age"], domain=two)
+    with pytest.raises(TypeError, match="region"):
+        provenn.monotonicity(path, "all", region=two)  # type: ignore[call-arg]

@@ -11,7 +11,8 @@ from typing import Annotated, Literal
 import typer
 from typer.main import get_command
 
-from provenn.api.cli import outcome
+from provenn.api.cli import derivatives, outcome
+from provenn.api.cli.arguments import Clip, Json, ModelFile, RegionNorm, Seconds
 from provenn.api.cli.outcome import ExitCode
 from provenn.verifier.errors import ProvennError
 
@@ -24,10 +25,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of a table.")]
-ModelFile = Annotated[
-    Path, typer.Argument(metavar="MODEL", help="The network: an .onnx or .safetensors file, gzip or not.")
-]
 SpecFile = Annotated[
     Path | None, typer.Option("--spec", metavar="FILE", help="A property: .vnnlib, .vnnlib.gz or .json.")
 ]
@@ -171,22 +168,19 @@ LIPSCHITZ_EPILOG = """Examples:
   provenn lipschitz model.onnx --norm inf --to 1 --rows 0,2
   provenn lipschitz model.onnx --at x.npy --eps 0.1 --region-norm 2 --timeout 300
   provenn lipschitz model.onnx --norm inf --at x.npy --eps 8/255 --to inf --method crown
+  provenn lipschitz model.onnx --norm 1 --at x.npy --eps 8/255 --to inf --method bab
   provenn lipschitz model.onnx --at xs.npy --eps 0.001,1/255,8/255 --out curve --plot curve.html
   provenn lipschitz model.onnx --method lipsdp-conic --solver clarabel
 
 Methods: auto (until optimal, or the time ends), norm-product and eclipse-fast (milliseconds, loose), lipsdp-layer,
-lipsdp-neuron (tightest), lipsdp-channel (large convolutions), lipsdp-conic (by cvxpy); crown and ibp (bounds of the
-Jacobian, for --norm inf around an input: seconds where lipsdp takes minutes). The checker proves every number.
+lipsdp-neuron (tightest everywhere, in l2), lipsdp-channel (large convolutions), lipsdp-conic (by cvxpy). Bounds of the
+Jacobian, for all norms, in seconds around an input: crown, alpha-crown (optimised slopes), recurjac and ibp (looser,
+to compare with), bab (branch and bound: exact on small networks). The checker proves every number.
 
 Exit codes: 0 proved (all of several), 11 no proof, 12 no number in the time, 2 bad input, 1 internal error.
 
 Manual: docs/lipschitz.md"""
 
-Clip = Annotated[
-    tuple[float, float] | None,
-    typer.Option(metavar="LO HI", help="Range every input value stays in, such as 0 1 for pixels."),
-]
-Seconds = Annotated[float, typer.Option(metavar="SECONDS", help="Wall-clock limit of the computation.")]
 SolverName = Annotated[
     Literal["clarabel", "scs", "mosek"] | None, typer.Option(help="Who solves lipsdp-conic; default clarabel.")
 ]
@@ -197,10 +191,13 @@ def lipschitz(
     model: ModelFile,
     method: Annotated[
         str,
-        typer.Option(help="auto, norm-product, eclipse-fast, lipsdp-layer, -neuron, -channel or -conic."),
+        typer.Option(
+            help="auto, norm-product, eclipse-fast, lipsdp-layer, -neuron, -channel or -conic; by bounds of the "
+            "Jacobian: crown, alpha-crown, recurjac, ibp, bab."
+        ),
     ] = "auto",
     solver: SolverName = None,
-    norm: Annotated[Literal["2", "inf"], typer.Option(help="The norm that measures inputs.")] = "2",
+    norm: Annotated[Literal["2", "inf", "1"], typer.Option(help="The norm that measures inputs.")] = "2",
     to: Annotated[
         Literal["2", "inf", "1", "each"] | None,
         typer.Option(help="The norm that measures outputs, or each row by itself; default 2, for pairs each."),
@@ -219,9 +216,7 @@ def lipschitz(
         str | None,
         typer.Option(metavar="E[,E..]", help="Radius of the region around --at, as 0.03 or 8/255; or several."),
     ] = None,
-    region_norm: Annotated[
-        Literal["inf", "2", "1"], typer.Option(help="The norm that measures the region's radius.")
-    ] = "inf",
+    region_norm: RegionNorm = "inf",
     clip: Clip = None,
     timeout: Seconds = 60.0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the search for the lower bound.")] = 0,
@@ -280,6 +275,9 @@ def radius(
 
     request = command.Request(model, inputs, label, norm, out, plot)
     return command.run(request, Options(method, solver, require_time(timeout)), json)
+
+
+app.registered_commands += derivatives.commands.registered_commands  # listed here
 
 
 CHECK_EPILOG = """Examples:

@@ -15,7 +15,10 @@ from provenn.api.certification import ItemResult
 from provenn.api.cli.outcome import CannotWrite
 from provenn.verifier.certificate.bundle import to_zip
 
-OURS = re.compile(r"(certificate(-\d{5,})?\.zip|counterexample(-\d{5,})?\.npy)")
+OURS = re.compile(
+    r"(certificate(-\d{5,})?\.zip|counterexample(-\d{5,})?\.npy|witness-\d+-\d+-(fall|rise)\.npy|jacobian\.npz)",
+    re.ASCII,
+)
 
 
 @dataclass(frozen=True)
@@ -71,9 +74,8 @@ def _keep(folder: Path, suffix: str, result: ItemResult, shape: tuple[int, ...],
         certificate = certificate or write(folder / f"certificate{suffix}.zip", to_zip(result.certificate))
         shared[id(result.certificate)] = certificate
     if result.counterexample is not None:
-        buffer = io.BytesIO()
-        np.save(buffer, np.array(result.counterexample.input, dtype=np.float32).reshape(shape))
-        counterexample = write(folder / f"counterexample{suffix}.npy", buffer.getvalue())
+        values = np.array(result.counterexample.input, dtype=np.float32).reshape(shape)
+        counterexample = write_array(folder / f"counterexample{suffix}.npy", values)
     return Kept(certificate, counterexample)
 
 
@@ -89,3 +91,10 @@ def write(path: Path, data: bytes) -> str:
     except OSError as error:
         raise CannotWrite(str(path), error) from error
     return str(path)
+
+
+def write_array(path: Path, values: np.ndarray) -> str:
+    """Writes a .npy file likewise.   Raises: CannotWrite."""
+    buffer = io.BytesIO()
+    np.save(buffer, values)
+    return write(path, buffer.getvalue())

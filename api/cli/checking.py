@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from provenn.api.cli.files import InvalidFile, read_file
-from provenn.api.cli.statements import lipschitz
+from provenn.api.cli.statements import jacobian, lipschitz
 from provenn.verifier.certificate.bundle import load
 from provenn.verifier.check import CertificateRejected
 from provenn.verifier.check import check as recheck
@@ -22,6 +22,7 @@ SHOWN = (
     "reason",
     "margin",
     "uppers",
+    "entries",
     "claims",
     "semantics",
     "assurance",
@@ -56,6 +57,8 @@ def stated(files: dict[str, bytes]) -> str:
     what = json.loads(files[name], parse_float=str, parse_int=str) if name.endswith(".json") else {}
     if what.get("kind") == "lipschitz":
         return lipschitz(what, name)
+    if what.get("kind") == "jacobian":
+        return jacobian(what, name)
     if what.get("kind") != "robustness":
         return f"no input of the sets in its {name} has an unsafe output"
     within = f" with values in [{', '.join(what['clip'])}]" if what.get("clip") else ""
@@ -69,10 +72,12 @@ def as_view(found: dict[str, Any]) -> RenderableType:
     table = Table.grid(padding=(0, 3))
     decision = Text("accepted", style="bold green") if found["accepted"] else Text("rejected", style="bold red")
     table.add_row("certificate", decision)
-    empty = "margin" if found.get("uppers") else "uppers"
+    derivatives = bool(found.get("uppers") or found.get("entries"))
     for name in SHOWN:
-        if name in found and name != empty:
-            table.add_row(name.replace("_", " "), Text(str(found[name])))
+        told = found.get(name)
+        if told is None or told == () or (name == "margin" and derivatives):
+            continue
+        table.add_row(name.replace("_", " "), Text(f"{len(told)} bounded" if name == "entries" else str(told)))
     return table
 
 

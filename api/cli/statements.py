@@ -1,4 +1,4 @@
-"""Lipschitz statements in words, from the file that a certificate is about. Nothing here loads torch."""
+"""Statements about Lipschitz constants and derivatives in words, from their files. Nothing here loads torch."""
 
 from __future__ import annotations
 
@@ -23,6 +23,40 @@ def lipschitz(what: Mapping[str, Any], name: str) -> str:
     if len(rows) == 1:
         return f"{named(rows)} changes by at most {uppers} times {of}"
     return f"the {DISTANCE[norm]} distance of {named(rows)} is at most {uppers} times {of}"
+
+
+def jacobian(what: Mapping[str, Any], name: str) -> str:
+    """What a statement about entries of Jacobians says, likewise."""
+    rows = [named([[_number(c) for c in row]]) for row in what["outputs"]]
+    known: dict[tuple[int, int], tuple[list[float], list[float]]] = {}
+    for row, column, *both in what["entries"]:
+        for end, ends in zip(both, known.setdefault((int(row), int(column)), ([], [])), strict=True):
+            ends += [] if end is None else [float(_number(end))]
+    said: dict[str, list[str]] = {}
+    for (number, place), (lowers, uppers) in known.items():
+        slope = _slope(rows[number], max(lowers, default=None), min(uppers, default=None))
+        said.setdefault(slope, []).append(str(place))
+    parts = [
+        sentence.format("inputs " + _listed(columns) if len(columns) > 1 else f"input {columns[0]}")
+        for sentence, columns in said.items()
+    ]
+    regions = what["regions"]
+    where = _within(regions[0], name) if len(regions) == 1 else f" in any of the {len(regions)} regions in its {name}"
+    return f"{_listed(parts, '; ')}: between any two inputs{where} that differ in one value alone"
+
+
+def _slope(output: str, lower: float | None, upper: float | None) -> str:
+    """What bounds of a derivative mean; {}: the input."""
+    match (lower, upper):
+        case (0, 0):
+            return f"{output} does not change with {{}}"
+        case (0, None):
+            return f"{output} never falls with {{}}"
+        case (None, 0):
+            return f"{output} never rises with {{}}"
+    ends = [f"at least {at_least(lower)}"] if lower is not None else []
+    ends += [f"at most {at_most(upper)}"] if upper is not None else []
+    return f"{output} changes by {' and '.join(ends)} per unit of {{}}"
 
 
 def named(rows: Sequence[Sequence[float | Fraction]]) -> str:
@@ -73,6 +107,6 @@ def _within(region: Mapping[str, Any] | None, name: str) -> str:
     return f" within {DISTANCE[region['norm']]} distance {region['epsilon']} of the one in its {name}{clip}"
 
 
-def _listed(texts: Sequence[str]) -> str:
-    more = f", ... ({len(texts)} in all)" if len(texts) > SHOWN else ""
-    return ", ".join(texts[:SHOWN]) + more
+def _listed(texts: Sequence[str], between: str = ", ") -> str:
+    more = f"{between}... ({len(texts)} in all)" if len(texts) > SHOWN else ""
+    return between.join(texts[:SHOWN]) + more

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import resource
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -20,13 +20,14 @@ import torch
 from provenn.api import problems
 from provenn.api.blobs import Blobs
 from provenn.api.certification import ItemResult, LoadedModel, Options, certify, load_model
+from provenn.api.jobs import derivatives
 from provenn.api.jobs.child import Reporter
 from provenn.api.lipschitz import Options as LipschitzOptions
 from provenn.api.lipschitz import bound, load
 from provenn.api.lipschitz_question import Around, Question
 from provenn.api.radius import LIPSCHITZ, Batch, radii
 from provenn.api.report import Point, lipschitz_report, report
-from provenn.api.schemas import Inputs, JobRequest, LipschitzRequest
+from provenn.api.schemas import Inputs, JobRequest, JobResult, LipschitzRequest
 from provenn.models.reading import read
 from provenn.models.summary import summarize
 from provenn.solvers.base import Progress
@@ -115,6 +116,22 @@ class InspectSpecification:
 
 
 @dataclass(frozen=True)
+class InspectDerivatives:
+    """Reads a job's question about derivatives and says whether it fits a network of these sizes."""
+
+    refusal: ClassVar[Refusal] = InvalidSpecification
+
+    request: str
+    inputs: int
+    outputs: int
+
+    def run(self, reporter: Reporter) -> dict[str, Any]:
+        """How many regions it is about."""
+        request = JobRequest.model_validate_json(self.request)
+        return {"regions": derivatives.require_valid(request, self.inputs, self.outputs)}
+
+
+@dataclass(frozen=True)
 class Certify:
     """A job: the blobs of its model and its request, and where to compute."""
 
@@ -130,6 +147,8 @@ class Certify:
         request = JobRequest.model_validate_json(blobs.get(self.request))
         if request.lipschitz is not None:
             return self._bounded(blobs, request, request.lipschitz, reporter)
+        if request.derivatives is not None:
+            return self._derived(blobs, request, reporter)
         model = load_model(blobs.get(self.model))
         points = list(_points(request))
         stats = {"load_seconds": time.monotonic() - start}
@@ -168,11 +187,26 @@ class Certify:
         stats = {"load_seconds": time.monotonic() - start}
         options = LipschitzOptions(request.method, asked.solver, request.budget.seconds, request.seed)
         result = bound(model, question(asked), options, _progress(reporter, 0, 0))
-        kept = result.certificate is not None and request.certificates
-        certificate = blobs.put(to_zip(result.certificate or {})) if kept else None
-        answer = lipschitz_report(result, certificate, stats | {"seconds": time.monotonic() - start})
-        made = [] if certificate is None else [certificate]
-        return {"result": blobs.put(answer.model_dump_json().encode()), "certificates": made}
+        stats["seconds"] = time.monotonic() - start
+        return _kept(blobs, request, result.certificate, lambda name: lipschitz_report(result, name, stats))
+
+    def _derived(self, blobs: Blobs, request: JobRequest, reporter: Reporter) -> dict[str, Any]:
+        """The same of a job about derivatives."""
+        start = time.monotonic()
+        model = load_model(blobs.get(self.model), slopes=True)
+        stats = {"load_seconds": time.monotonic() - start}
+        files, told = derivatives.answered(request, model, _progress(reporter, 0, 0))
+        stats["seconds"] = time.monotonic() - start
+        return _kept(blobs, request, files, lambda name: told(name, stats))
+
+
+def _kept(
+    blobs: Blobs, request: JobRequest, files: dict[str, bytes] | None, told: Callable[[str | None], JobResult]
+) -> dict[str, Any]:
+    """The answer of a job with one item: its certificate's files, and its result once these have an id."""
+    certificate = blobs.put(to_zip(files)) if files is not None and request.certificates else None
+    result = blobs.put(told(certificate).model_dump_json().encode())
+    return {"result": result, "certificates": [] if certificate is None else [certificate]}
 
 
 def question(asked: LipschitzRequest) -> Question:

@@ -16,15 +16,16 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from provenn.api.database import JobRow, ModelRow
 from provenn.api.jobs.model import State
-from provenn.api.jobs.worker import InspectSpecification, question
+from provenn.api.jobs.worker import InspectDerivatives, InspectSpecification, question
 from provenn.api.lipschitz import Options
+from provenn.api.lipschitz_jacobian import METHODS as JACOBIAN_METHODS
 from provenn.api.problems import invalid, not_found
 from provenn.api.radius import LIPSCHITZ
 from provenn.api.routes.paging import Cursor, Limit, next_cursor
-from provenn.api.schemas import Inputs, Job, JobRequest, JobResult, Jobs, JobStatus, Progress
+from provenn.api.schemas import Inputs, Job, JobRequest, JobResult, Jobs, JobStatus, LipschitzRequest, Progress
 from provenn.api.service import Parts, Service
 from provenn.solvers.portfolio import backend
-from provenn.verifier.errors import ResourceLimit
+from provenn.verifier.errors import BackendError, ResourceLimit
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 REREAD_SECONDS = 5.0
@@ -55,6 +56,25 @@ EXAMPLES = {
             "lipschitz": {"norm": "2", "rows": "pairs:3"},
             "method": "lipsdp-neuron",
             "budget": {"seconds": 60},
+        },
+    },
+    "monotonicity": {
+        "summary": "Monotonicity in a feature, over a whole domain",
+        "value": {
+            "model": MODEL_ID,
+            "monotonicity": {
+                "features": ["income"],
+                "domain": {"features": [{"name": "income", "range": [0, 10]}, {"name": "colour", "one_hot": 3}]},
+            },
+            "budget": {"seconds": 60},
+        },
+    },
+    "jacobian": {
+        "summary": "Bounds of derivatives around an input",
+        "value": {
+            "model": MODEL_ID,
+            "jacobian": {"rows": "0", "region": {"input": [0.0, 0.5], "epsilon": 0.1}},
+            "method": "crown",
         },
     },
 }
@@ -153,8 +173,10 @@ def _check(request: JobRequest, model: ModelRow, parts: Service) -> None:
     if request.items > parts.settings.max_items:
         raise ResourceLimit(f"inputs times radii ({request.items})", str(parts.settings.max_items))
     if request.lipschitz is not None:
-        Options(request.method, request.lipschitz.solver)
-        question(request.lipschitz).statement(inputs, outputs)
+        _check_lipschitz(request.lipschitz, request.method, inputs, outputs)
+        return
+    if request.derivatives is not None:
+        parts.engine.inspect(InspectDerivatives(request.model_dump_json(), inputs, outputs))
         return
     if request.method != LIPSCHITZ:
         backend(request.method)
@@ -162,6 +184,14 @@ def _check(request: JobRequest, model: ModelRow, parts: Service) -> None:
         _check_inputs(request.inputs, inputs, outputs)
     else:
         parts.engine.inspect(InspectSpecification(request.specification_text(), inputs, outputs))
+
+
+def _check_lipschitz(asked: LipschitzRequest, method: str, inputs: int, outputs: int) -> None:
+    Options(method, asked.solver)
+    about = question(asked)
+    about.statement(inputs, outputs)
+    if asked.norm == "1" and about.outward in ("1", "2") and method not in ("auto", *JACOBIAN_METHODS):
+        raise BackendError(method, f"it has no bound from l1 to l{about.outward}: take auto or crown")
 
 
 def _check_inputs(batch: Inputs, inputs: int, outputs: int) -> None:

@@ -62,6 +62,16 @@ def test_tables(provenn: Command) -> None:
     assert "one fixed point for every input" in posed
 
 
+@pytest.mark.parametrize("method", ["crown", "alpha-crown", "recurjac", "ibp", "bab"])
+def test_norm_1_by_bounds_of_the_jacobian(provenn: Command, method: str) -> None:
+    region = ("--at", "x.npy", "--eps", "1/2", "--timeout", "5", "--method", method)
+    ran = provenn("lipschitz", "plain.onnx", "--norm", "1", "--to", "inf", *region, "--out", "proof", "--json")
+    assert ran.code == 0
+    assert (ran.json["norm"], ran.json["upper"]) == ("1", pytest.approx(1, rel=1e-6))
+    checked = provenn("check", "proof/certificate.zip", "--model", "plain.onnx", "--json").json
+    assert "times the l1 distance of the inputs" in checked["proves"]
+
+
 def test_verdicts_without_a_number(provenn: Command) -> None:
     ran = provenn("lipschitz", "ill.safetensors", "--timeout", "8", "--json")
     assert ran.code == 11
@@ -92,7 +102,7 @@ def test_a_folder_that_cannot_be_written_loses_no_answer(provenn: Command) -> No
         ("plain.onnx --at x.npy --eps 0.1 --clip 1 0", "LO below HI"),
         ("plain.onnx --at x.npy --eps -0.1", "epsilon"),
         ("plain.onnx --at x.npy --eps wide", "not a number"),
-        ("plain.onnx --norm 1", "--norm"),
+        ("plain.onnx --norm 3", "--norm"),
         ("plain.onnx --to 3", "--to"),
         ("plain.onnx --method magic", "no such method; there are auto"),
         ("plain.onnx --solver scs", "takes no solver"),

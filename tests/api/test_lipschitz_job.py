@@ -52,6 +52,14 @@ def test_a_region_and_no_certificate(server: Server) -> None:
     assert item["lipschitz"]["upper"] == pytest.approx(1.0, rel=1e-6)
 
 
+def test_inputs_measured_in_l1(client: Client) -> None:
+    asked = LipschitzRequest(norm="1", output_norm="1")
+    item = client.wait(client.lipschitz(client.upload(PLAIN).id, asked, seconds=20.0).id).items[0]
+    assert item.lipschitz is not None
+    assert (item.verdict, item.lipschitz.norm) == ("verified", "1")
+    assert item.lipschitz.upper == pytest.approx(1.0, rel=1e-5)
+
+
 def test_implicit_networks_are_admitted(client: Client) -> None:
     model = client.upload(POSED)
     assert (model.opset, model.producer, model.input_shape) == (0, "provenn-network/1", [2])
@@ -79,7 +87,8 @@ def test_robustness_from_constants_is_a_method(server: Server) -> None:
         ({"lipschitz": {"rows": "7"}}, "row 7 is not an output of this network"),
         ({"lipschitz": {"scale": [1.0]}}, "the scale has 1 numbers for 2 inputs"),
         ({"lipschitz": {"scale": [1.0, -1.0]}}, "greater than 0"),
-        ({"lipschitz": {"norm": "1"}}, "'2' or 'inf'"),
+        ({"lipschitz": {"norm": "3"}}, "'2', 'inf' or '1'"),
+        ({"lipschitz": {"norm": "1"}, "method": "lipsdp-neuron"}, "it has no bound from l1 to l2: take auto or crown"),
         ({"lipschitz": {"region": {"input": [1.0], "epsilon": 0.1}}}, "the centre has 1 numbers"),
         ({"lipschitz": {"region": {"input": [1.0, 0.0]}}}, "Field required"),
         ({"lipschitz": {}, "method": "forward"}, "no such method; there are auto"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -15,10 +15,13 @@ SLACK = 2.0**-22
 
 
 class JacobianProver:
-    """Proves rows of a statement, over its region as a whole; `prover` bundles what it proves."""
+    """Proves rows of a statement, over its region as a whole; `prover` bundles what it proves.
 
-    def __init__(self, prover: Prover) -> None:
-        self.prover = prover
+    tick: called now and then, instead of the prover's; what it raises ends a proof.
+    """
+
+    def __init__(self, prover: Prover, tick: Callable[[], object] | None = None) -> None:
+        self.prover, self.tick = prover, tick or prover.tick
 
     def prove(self, rows: Sequence[int], method: Method = "crown") -> Proved:
         """The least number that is proved for rows together, in the statement's norms.
@@ -28,7 +31,7 @@ class JacobianProver:
         stated, units = self.prover.stated, self.prover.units
         with np.errstate(all="ignore"):
             network = units.adjoint.over(units.slopes, method)
-            each = [row_bounds(network, stated.rows[i], method, self.prover.tick) for i in rows]
+            each = [row_bounds(network, stated.rows[i], method, self.tick) for i in rows]
             upper = loosened(norm(each, stated.scale, stated.inward, stated.outward))
         if not np.isfinite(upper):
             raise CertificateRejected("claims", f"nothing finite is proved of rows {', '.join(map(str, rows))}")

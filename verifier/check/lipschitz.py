@@ -268,7 +268,8 @@ def prove_entries(
     proved = set[int]()
     for claim in claims:
         name, (row, some) = claim["id"], (claim["rows"], claim["entries"])
-        fits = len(row) == 1 and some and all(type(k) is int and 0 <= k < len(stated.entries) for k in some)
+        fits = [*map(type, row)] == [int] and some
+        fits = fits and all(type(k) is int and 0 <= k < len(stated.entries) for k in some)
         require(fits and {stated.entries[k].row for k in some} == {*row}, name, "it is about entries of another row")
         asked = [stated.entries[k] for k in some]
         inputs = np.unique([entry.column for entry in asked])

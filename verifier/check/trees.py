@@ -116,7 +116,7 @@ class Tree:
         require(below, "tree", "its nodes are not complete binary trees below parts that wait")
         lengths = np.array([s.length for s in self.network.steps])
         fits = len(bounded) == count and len(node) == len(clause) and _within(step, CONTINUED, len(self.split))
-        fits = fits and len(chunk["neuron"]) == len(chunk["threshold"]) == len(inner)
+        fits = fits and _within(bounded, 0, 2) and len(chunk["neuron"]) == len(chunk["threshold"]) == len(inner)
         fits = fits and _within(chunk["neuron"], 0, lengths[self.value[step[inner]]])
         fits = fits and _within(node, 0, count) and _within(clause, EMPTY, len(self.clauses))
         require(fits, "tree", "it names a step, neuron, node or clause that is not there")

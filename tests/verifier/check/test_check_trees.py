@@ -16,7 +16,7 @@ import pytest
 from check_kit import Random, box_specification, rationals, repacked, resealed
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tree_kit import Search, exact_values, hard, settled
+from tree_kit import Search, exact_values, hard, settled, within
 
 from provenn.verifier.certificate.emit import emit
 from provenn.verifier.certificate.payload import write_payload
@@ -91,15 +91,6 @@ def test_margins_and_intervals_of_parts_hold_at_points_of_them(net, count, share
                 found += 1
             assert not (inside[node] and margin == np.inf)
     assert found
-
-
-def within(nodes: Any, i: int, values: list[Array]) -> bool:
-    """Whether an input with these exact values of all steps lies in a part."""
-    low, high = (rationals(side[nodes.parts.inputs[i]]) for side in nodes.boxes[0])
-    if not ((low <= values[0]).all() and (values[0] <= high).all()):
-        return False
-    path = nodes.parts.path[i][: nodes.depth[i]]
-    return all(s["side"] * (values[s["value"]][s["neuron"]] - Fraction(float(s["threshold"]))) >= 0 for s in path)
 
 
 def turning_points(network: Any, low: Fraction, high: Fraction, values: Callable[[Fraction], list[Array]]) -> list[Any]:

@@ -45,6 +45,15 @@ def exact_values(random: Random, network: Network, x: list[Fraction], kinds: lis
     return values
 
 
+def within(nodes: Any, i: int, values: list[Array]) -> bool:
+    """Whether an input with these exact values of all steps lies in a part."""
+    low, high = (rationals(side[nodes.parts.inputs[i]]) for side in nodes.boxes[0])
+    if not ((low <= values[0]).all() and (values[0] <= high).all()):
+        return False
+    path = nodes.parts.path[i][: nodes.depth[i]]
+    return all(s["side"] * (values[s["value"]][s["neuron"]] - Fraction(float(s["threshold"]))) >= 0 for s in path)
+
+
 def settled(bounds: Bounds) -> Bounds:
     """Claims every interval by rows."""
     for index in bounds.network.bounded.values():
