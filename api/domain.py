@@ -153,9 +153,7 @@ class Domain:
         options = [(("", feature.hull),) if feature in ranging else feature.choices for feature in self.features]
         count = prod(map(len, options))
         if count > COMBINATIONS:
-            raise ResourceLimit(
-                f"combinations of categories: their number, {count},", f"{COMBINATIONS}: hold some fixed"
-            )
+            raise ResourceLimit(f"combinations of categories ({count}); hold some fixed", str(COMBINATIONS))
         values = {
             feature.first: tuple(sorted(float(cells[0][0]) for _, cells in feature.choices))
             for feature in ranging

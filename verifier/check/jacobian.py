@@ -35,6 +35,7 @@ from provenn.verifier.check.specification import Clause, Vector
 from provenn.verifier.check.tensors import ELEMENT_LIMIT
 from provenn.verifier.check.trees import LEAF, Nodes, Tree
 
+TOGETHER = 256  # leaves whose boxes are there at once
 SMALL = 2.0**-40  # of the largest: sides that an interval reaches less far to are not worth a backward pass
 
 
@@ -127,7 +128,8 @@ def norm(rows: Sequence[Bounds], scale: Vector, inward: str, outward: str) -> fl
     ends = [bounds.network.steps[bounds.network.output].length for bounds in rows]
     error = 1 + unit(8 * (len(rows) + max(ends)) + 64)
     weights = np.array([-float_below(-1 / s) for s in scale] if scale else np.ones(ends[0]))
-    sums = np.array([-bounds.lower_bounds(bounds.network.output, -weights[None])[0] for bounds in rows])
+    if inward != "1":
+        sums = np.array([-bounds.lower_bounds(bounds.network.output, -weights[None])[0] for bounds in rows])
     if inward == "inf":
         return _total(sums, outward, error)
     largest = np.stack([entries(bounds, np.arange(end)).largest for bounds, end in zip(rows, ends, strict=True)])
@@ -179,7 +181,8 @@ def leaves(bounds: Bounds, steps: Sequence[str], chunks: Iterable[Tensors], clai
         nodes = tree.grown(chunk)
         require((tree.margins(nodes, chunk) > 0).all(), claim, "a part is not proved to be empty")
         some = np.flatnonzero((chunk["step"] == LEAF) & ~nodes.excluded[:, 0])
-        yield from filter(None, parts(bounds, nodes.of(some)))
+        for start in range(0, len(some), TOGETHER):
+            yield from filter(None, parts(bounds, nodes.of(some[start : start + TOGETHER])))
         nodes.excluded[some] = True
         tree.close(nodes, chunk)
     require(not tree.waiting, claim, "parts of its tree are missing")
