@@ -43,6 +43,12 @@ def test_nothing_is_swallowed_and_nothing_is_executed(path: Path) -> None:
             assert node.func.id not in ("eval", "exec"), f"line {node.lineno}"
 
 
+def test_modules_of_tests_have_names_of_their_own() -> None:
+    """Which one a worker imports would depend on the order otherwise."""
+    names = [path.name for path in (ROOT / "tests").rglob("*.py") if path.name != "conftest.py"]
+    assert {name for name in names if names.count(name) > 1} == set()
+
+
 def test_the_trusted_kernel_is_small_enough_to_read() -> None:
     lines = sum(len(path.read_text().splitlines()) for path in (ROOT / "verifier" / "check").rglob("*.py"))
     assert 0 < lines < 4100

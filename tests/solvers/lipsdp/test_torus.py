@@ -255,7 +255,7 @@ def test_what_is_changed_is_refused(cases: dict[str, Case]) -> None:
         ({"cut": "absent"}, "entries"),
         ({"cut": next(iter(claim["multipliers"].values()))}, "is not proved|entries"),
         ({"kind": "lipschitz"}, "unknown"),
-        ({"rows": [0, 1]}, "no claim about all rows together"),
+        ({"rows": [0, 1]}, "nor each has a claim"),
         ({"more": 1}, "unknown"),
     ):
         with pytest.raises(CertificateRejected, match=reason):
