@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from provenn.api import parts
 from provenn.api.certification import LoadedModel
 from provenn.api.domain import Place
+from provenn.api.lipschitz import Contradiction
 from provenn.api.lipschitz_jacobian import METHODS, own_slopes
 from provenn.api.lipschitz_question import matrix
-from provenn.api.monotonicity import BRANCHING, INTERRUPTED, SEARCHING, Contradiction, Options
+from provenn.api.monotonicity import BRANCHING, INTERRUPTED, SEARCHING, Options
 from provenn.api.proofs import OutOfTime
 from provenn.api.timing import overdue
 from provenn.solvers.base import Budget, Progress, Verdict, silent

@@ -58,7 +58,7 @@ INTERRUPTED = "interrupted: more time may find a smaller bound"
 
 
 class Contradiction(RuntimeError):
-    """A proved bound lies below what a pair of inputs shows: our mistake, and a grave one."""
+    """A proved bound says otherwise than inputs show: our mistake, and a grave one."""
 
 
 @dataclass(frozen=True)

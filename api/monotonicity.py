@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from provenn.api import parts
 from provenn.api.certification import LoadedModel
 from provenn.api.domain import Place
+from provenn.api.lipschitz import Contradiction
 from provenn.api.lipschitz_jacobian import METHODS, own_slopes
 from provenn.api.lipschitz_question import matrix
 from provenn.api.proofs import OutOfTime
@@ -123,10 +124,6 @@ class MonotonicityResult:
     stats: dict[str, float] = field(default_factory=dict)
     timed_out: bool = False
     interrupted: bool = False
-
-
-class Contradiction(RuntimeError):
-    """A proved bound says otherwise than a pair of inputs shows: our mistake, and a grave one."""
 
 
 def monotonicity(

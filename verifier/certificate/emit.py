@@ -72,6 +72,29 @@ class Draft:
             self.tensors[name], names[step] = array, name
         return names
 
+    def copy(self) -> Draft:
+        """One to go on with; this one stays as it is."""
+        return Draft(list(self.claims), dict(self.tensors), dict(self.stored))
+
+    def bundle(
+        self, network: Network, statement: tuple[str, bytes], semantics: str, produced_by: Mapping[str, str]
+    ) -> dict[str, bytes]:
+        """The manifest, the specification file and the payload. statement: its form, and its text."""
+        (form, text), payload = statement, write_payload(self.used())
+        name = f"specification.{'vnnlib' if form == 'vnnlib' else 'json'}"
+        content = {
+            "format": FORMAT,
+            "semantics": semantics,
+            "verdict": "verified",
+            "model": {"sha256_file": network.sha256},
+            "specification": {"file": name, "form": form, "sha256_file": hashlib.sha256(text).hexdigest()},
+            "payload": {"file": PAYLOAD, "sha256": hashlib.sha256(payload).hexdigest()},
+            "claims": self.claims,
+            "produced_by": dict(produced_by),
+            "statistics": {"claims": len(self.claims)},
+        }
+        return {MANIFEST: sealed(content), name: text, PAYLOAD: payload}
+
     def used(self) -> dict[str, NDArray[Any]]:
         """The payload: what some claim names."""
         names = set[str]().union(*map(entries, self.claims))
@@ -117,20 +140,7 @@ def emit(
                     chunks |= files
             else:
                 _margins(draft, bounds, (number, case), method, (uses, own))
-    name = f"specification.{specification.form}"
-    payload = write_payload(draft.used())
-    content = {
-        "format": FORMAT,
-        "semantics": semantics,
-        "verdict": "verified",
-        "model": {"sha256_file": network.sha256},
-        "specification": {"file": name, "form": specification.form, "sha256_file": hashlib.sha256(text).hexdigest()},
-        "payload": {"file": PAYLOAD, "sha256": hashlib.sha256(payload).hexdigest()},
-        "claims": draft.claims,
-        "produced_by": dict(produced_by),
-        "statistics": {"claims": len(draft.claims)},
-    }
-    return {MANIFEST: sealed(content), name: text, PAYLOAD: payload, **chunks}
+    return draft.bundle(network, (specification.form, text), semantics, produced_by) | chunks
 
 
 def intervals(draft: Draft, bounds: Bounds, number: int, method: str, own: CaseSlopes) -> list[int]:

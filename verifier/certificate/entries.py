@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,15 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from provenn.verifier.certificate.emit import PAYLOAD, Draft, intervals
+from provenn.verifier.certificate.emit import Draft, intervals
 from provenn.verifier.certificate.jacobian import SLACK
 from provenn.verifier.certificate.lipschitz import Leaves, Method
-from provenn.verifier.certificate.payload import write_payload
 from provenn.verifier.certificate.slopes import CaseSlopes
-from provenn.verifier.check.claims import MANIFEST
 from provenn.verifier.check.jacobian import entries, row_bounds
 from provenn.verifier.check.lipschitz import Units
-from provenn.verifier.check.manifest import FORMAT, sealed
 from provenn.verifier.check.network import Network
 from provenn.verifier.check.rows import Bounds
 from provenn.verifier.check.specification import read_jacobian
@@ -99,28 +95,12 @@ class EntriesProver:
         self, stated: Sequence[Entry], claims: Sequence[EntryClaim], produced_by: Mapping[str, str]
     ) -> dict[str, bytes]:
         """The certificate's files; every entry needs a claim in every region."""
-        chunks: dict[str, bytes] = {}
-        written: list[dict[str, Any]] = []
+        draft, chunks = self.draft.copy(), dict[str, bytes]()
         for number, claim in enumerate(claims):
             content: dict[str, Any] = {"kind": "entries", "case": claim.case, "rows": [claim.row]}
             content |= {"entries": list(claim.entries), "uses": list(self.regions[claim.case].uses)}
-            written.append(
-                {**content, **claim.leaves.claim(f"tree-{number}", chunks), "id": len(self.draft.claims) + number}
-            )
-        text, name = self._text(stated), "specification.json"
-        payload = write_payload(self.draft.used())
-        manifest = {
-            "format": FORMAT,
-            "semantics": "real",
-            "verdict": "verified",
-            "model": {"sha256_file": self.network.sha256},
-            "specification": {"file": name, "form": "jacobian", "sha256_file": hashlib.sha256(text).hexdigest()},
-            "payload": {"file": PAYLOAD, "sha256": hashlib.sha256(payload).hexdigest()},
-            "claims": [*self.draft.claims, *written],
-            "produced_by": dict(produced_by),
-            "statistics": {"claims": len(self.draft.claims) + len(written)},
-        }
-        return {MANIFEST: sealed(manifest), name: text, PAYLOAD: payload, **chunks}
+            draft.add(**content, **claim.leaves.claim(f"tree-{number}", chunks))
+        return draft.bundle(self.network, ("jacobian", self._text(stated)), "real", produced_by) | chunks
 
     def _text(self, stated: Sequence[Entry]) -> bytes:
         ends = [[None if end is None else float(end).hex() for end in (e.lower, e.upper)] for e in stated]

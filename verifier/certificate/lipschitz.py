@@ -19,13 +19,10 @@ import torch
 from numpy.typing import NDArray
 
 from provenn.verifier.bounds.quadratic import Program
-from provenn.verifier.certificate.emit import PAYLOAD, Draft, intervals
-from provenn.verifier.certificate.payload import write_payload
+from provenn.verifier.certificate.emit import Draft, intervals
 from provenn.verifier.certificate.slopes import CaseSlopes, function_names
 from provenn.verifier.check.bordered import Bordered
-from provenn.verifier.check.claims import MANIFEST
 from provenn.verifier.check.lipschitz import Units, metric
-from provenn.verifier.check.manifest import FORMAT, sealed
 from provenn.verifier.check.network import Elementwise, Implicit, Network, Step
 from provenn.verifier.check.quadratic import Quadratic
 from provenn.verifier.check.rounding import Array, CertificateRejected, float_below
@@ -260,7 +257,7 @@ class Prover:
 
     def bundle(self, proved: Sequence[Proved], produced_by: Mapping[str, str]) -> dict[str, bytes]:
         """The certificate's files, for one claim a group."""
-        draft, chunks = self.draft, dict[str, bytes]()
+        draft, chunks = self.draft.copy(), dict[str, bytes]()
         for number, claim in enumerate(proved):
             content: dict[str, Any] = {"kind": "lipschitz-jacobian"}
             if claim.jacobian is None:
@@ -269,20 +266,8 @@ class Prover:
                 content |= claim.jacobian.claim(f"tree-{number}", chunks)
             content |= {"case": 0, "rows": list(claim.rows)}
             draft.add(**content, upper=claim.upper.hex(), uses=list(self.uses))
-        text, name = self.statement.text(self.uppers(proved)), "specification.json"
-        payload = write_payload(draft.used())
-        manifest = {
-            "format": FORMAT,
-            "semantics": "real",
-            "verdict": "verified",
-            "model": {"sha256_file": self.network.sha256},
-            "specification": {"file": name, "form": "lipschitz", "sha256_file": hashlib.sha256(text).hexdigest()},
-            "payload": {"file": PAYLOAD, "sha256": hashlib.sha256(payload).hexdigest()},
-            "claims": draft.claims,
-            "produced_by": dict(produced_by),
-            "statistics": {"claims": len(draft.claims)},
-        }
-        return {MANIFEST: sealed(manifest), name: text, PAYLOAD: payload, **chunks}
+        text = self.statement.text(self.uppers(proved))
+        return draft.bundle(self.network, ("lipschitz", text), "real", produced_by) | chunks
 
 
 def _root(square: Fraction) -> float:
