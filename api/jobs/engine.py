@@ -19,8 +19,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from provenn.api import problems
 from provenn.api.database import JobRow
 from provenn.api.jobs.child import Child
+from provenn.api.jobs.inspection import Inspection
 from provenn.api.jobs.store import JobStore, Ticket
-from provenn.api.jobs.worker import Certify, Inspection, Limits, Nothing, main
+from provenn.api.jobs.task import Limits, Nothing, main
+from provenn.api.jobs.worker import Certify
 from provenn.api.settings import Settings
 from provenn.verifier.errors import ProvennError, ResourceLimit
 

@@ -9,13 +9,13 @@ import signal
 
 from onnx import TensorProto, helper
 
-from provenn.api.jobs import worker
+from provenn.api.jobs import inspection, worker
 from provenn.models.reading import read
 from provenn.models.summary import summarize
 from provenn.verifier.check import read_network
 from provenn.verifier.spec_json import robustness
 
-__all__ = ["worker"]
+__all__ = ["inspection", "worker"]
 
 
 def _one_neuron() -> bytes:

@@ -1,23 +1,19 @@
-"""What runs in a child: reading a stranger's file, reading a specification, certifying a job.
+"""What runs in a child for a job: its question, answered, with everything that is kept of the answer.
 
-Importing this module imports everything a task needs; the forkserver does so once, before it forks.
+Importing this module imports everything a job needs; the forkserver does so once, before it forks.
 """
 
 from __future__ import annotations
 
 import math
-import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any
 
 import numpy as np
-import torch
 
-from provenn.api import problems
 from provenn.api.blobs import Blobs
 from provenn.api.certification import ItemResult, LoadedModel, Options, certify, load_model
 from provenn.api.jobs import derivatives
@@ -28,107 +24,16 @@ from provenn.api.lipschitz_question import Around, Question
 from provenn.api.radius import LIPSCHITZ, Batch, radii
 from provenn.api.report import Point, lipschitz_report, report
 from provenn.api.schemas import Inputs, JobRequest, JobResult, LipschitzRequest
-from provenn.models.reading import read
-from provenn.models.summary import summarize
 from provenn.solvers.base import Progress
 from provenn.verifier.certificate.bundle import to_zip
-from provenn.verifier.errors import InvalidModel, InvalidSpecification, ProvennError, ResourceLimit
 from provenn.verifier.numbers import spoken
 from provenn.verifier.spec import Specification
 from provenn.verifier.spec_json import robustness
 from provenn.verifier.spec_reader import read_specification
 
-Refusal = type[InvalidModel] | type[InvalidSpecification]
 PROGRESS_SECONDS = 0.25
 CHUNK_COORDINATES = 1 << 16
 """Input coordinates of the items certified together: bounds the memory that their exact rationals take."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """threads: of this process; memory_mb: MiB of private memory it may write beyond a warm process, or None."""
-
-    threads: int
-    memory_mb: int | None
-
-    def apply(self) -> None:
-        """Binds this process; cannot be undone."""
-        torch.set_num_threads(self.threads)
-        if self.memory_mb is not None:
-            pages = int(Path("/proc/self/statm").read_text().split()[5])
-            allowed = pages * resource.getpagesize() + (self.memory_mb << 20)
-            resource.setrlimit(resource.RLIMIT_DATA, (allowed, allowed))
-
-
-class Task(Protocol):
-    """Something to be done in a child, with plain fields that travel by pickle."""
-
-    def run(self, reporter: Reporter) -> dict[str, Any]:
-        """The answer, JSON. May raise ProvennError."""
-        ...
-
-
-class Inspection(Task, Protocol):
-    """A task whose child's death is the file's fault, and this error."""
-
-    refusal: ClassVar[Refusal]
-
-
-@dataclass(frozen=True)
-class Nothing:
-    """Does nothing: the first of these waits until the forkserver is warm."""
-
-    def run(self, reporter: Reporter) -> dict[str, Any]:
-        """Empty."""
-        return {}
-
-
-@dataclass(frozen=True)
-class InspectModel:
-    """Reads a staged upload and says what it is."""
-
-    refusal: ClassVar[Refusal] = InvalidModel
-
-    blobs: Path
-    name: str
-
-    def run(self, reporter: Reporter) -> dict[str, Any]:
-        """The summary."""
-        data = Blobs(self.blobs).read_staged(self.name)
-        return dict(summarize(data, read(data)).as_dict())
-
-
-@dataclass(frozen=True)
-class InspectSpecification:
-    """Reads a specification and says whether it fits a network of these sizes."""
-
-    refusal: ClassVar[Refusal] = InvalidSpecification
-
-    text: bytes
-    inputs: int
-    outputs: int
-
-    def run(self, reporter: Reporter) -> dict[str, Any]:
-        """How many cases it has."""
-        specification = read_specification(self.text)
-        specification.require_fits(self.inputs, self.outputs)
-        return {"cases": len(specification.cases)}
-
-
-@dataclass(frozen=True)
-class InspectDerivatives:
-    """Reads a job's question about derivatives and says whether it fits a network of these sizes."""
-
-    refusal: ClassVar[Refusal] = InvalidSpecification
-
-    request: str
-    inputs: int
-    outputs: int
-
-    def run(self, reporter: Reporter) -> dict[str, Any]:
-        """How many regions it is about."""
-        request = JobRequest.model_validate_json(self.request)
-        return {"regions": derivatives.require_valid(request, self.inputs, self.outputs)}
 
 
 @dataclass(frozen=True)
@@ -229,21 +134,6 @@ def _stored(blobs: Blobs, results: Sequence[ItemResult]) -> list[str | None]:
     shared = {id(r.certificate): r.certificate for r in results if r.certificate is not None}
     names = {key: blobs.put(to_zip(files)) for key, files in shared.items()}
     return [names.get(id(r.certificate)) for r in results]
-
-
-def main(connection: Connection, limits: Limits, task: Task) -> None:
-    """The child's whole life: one task, one answer or one problem. Anything else ends it with exit code 1."""
-    reporter = Reporter(connection)
-    limits.apply()
-    try:
-        reporter.send({"answer": task.run(reporter)})
-    except ProvennError as error:
-        reporter.send({"problem": problems.document(problems.of(error))})
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "can't allocate memory" not in str(error):
-            raise
-        limit = ResourceLimit("memory", f"{limits.memory_mb} MiB a worker")
-        reporter.send({"problem": problems.document(problems.of(limit))})
 
 
 def _points(request: JobRequest) -> Iterator[Point]:

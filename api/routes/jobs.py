@@ -15,8 +15,9 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from provenn.api.database import JobRow, ModelRow
+from provenn.api.jobs.inspection import InspectDerivatives, InspectSpecification
 from provenn.api.jobs.model import State
-from provenn.api.jobs.worker import InspectDerivatives, InspectSpecification, question
+from provenn.api.jobs.worker import question
 from provenn.api.lipschitz import Options
 from provenn.api.lipschitz_jacobian import METHODS as JACOBIAN_METHODS
 from provenn.api.problems import invalid, not_found

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, File, Response, UploadFile
 
 from provenn.api.database import ModelRow
-from provenn.api.jobs.worker import InspectModel
+from provenn.api.jobs.inspection import InspectModel
 from provenn.api.problems import not_found
 from provenn.api.routes.paging import Cursor, Limit, next_cursor
 from provenn.api.schemas import Model, ModelDetail, Models
