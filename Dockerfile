@@ -18,12 +18,15 @@ COPY api api
 RUN pip install -c requirements.lock .
 
 FROM python:3.11-slim
+# libseccomp2: the sandbox's filter of system calls
+RUN apt-get update && apt-get install --yes --no-install-recommends libseccomp2 && rm -rf /var/lib/apt/lists/*
 RUN useradd --uid 10001 --user-group --create-home provenn \
     && install --directory --owner=provenn --group=provenn --mode=0750 /data
 COPY --from=build /opt/provenn /opt/provenn
 ENV PATH=/opt/provenn/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PROVENN_HOST=0.0.0.0 \
+    PROVENN_AUTHENTICATION=keys \
     PROVENN_PORT=8000 \
     PROVENN_DATA_DIR=/data
 USER 10001:10001

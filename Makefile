@@ -7,6 +7,7 @@ TREE   := build/tree/provenn
 FLOORS := verifier models solvers api
 
 .DEFAULT_GOAL := help
+unexport PYTHONDONTWRITEBYTECODE  # a thousand tests start hundreds of processes: what they import is compiled once
 .PHONY: help install demo test coverage lint types check bench lock clean
 
 help:            ## what there is

@@ -10,16 +10,37 @@ from importlib.metadata import version
 import uvicorn
 from fastapi import FastAPI
 
-from provenn.api import problems
-from provenn.api.blobs import Blobs
+from provenn.api import docs_page, logs, openapi_document, problems, tracing
+from provenn.api.audit import Audited, AuditLog
+from provenn.api.auth import Gate, require_authentication
 from provenn.api.catalogue import Catalogue
-from provenn.api.database import Database, exclusive
-from provenn.api.jobs.engine import Engine
-from provenn.api.jobs.store import JobStore
-from provenn.api.jobs.watch import Watch
-from provenn.api.routes import certificates, jobs, models, system
+from provenn.api.headers import SecureHeaders, allow_origins
+from provenn.api.jobs.deliveries import Deliveries
+from provenn.api.jobs.submissions import Submissions
+from provenn.api.keys import Keys
+from provenn.api.limiting import Limits
+from provenn.api.metrics import Metrics, Timed
+from provenn.api.requests import RequestIds
+from provenn.api.routes import (
+    api_keys,
+    audit,
+    certificates,
+    events,
+    jobs,
+    keys,
+    metrics,
+    models,
+    nodes,
+    system,
+    tickets,
+    webhooks,
+)
 from provenn.api.service import Service
 from provenn.api.settings import Settings
+from provenn.api.signing_keys import Keyring
+from provenn.api.supervisor import supervisor
+from provenn.api.webhook_sending import Sender
+from provenn.api.webhooks import Deliverer
 
 DESCRIPTION = """A model and a specification go in; a verdict and a certificate come out.
 
@@ -32,7 +53,7 @@ SHUTDOWN_SECONDS = 5
 def create_app(settings: Settings) -> FastAPI:
     """The service. Its lifespan holds the data directory and runs the engine.
 
-    Raises (at start-up): DataDirectoryInUse.
+    Raises (at start-up): DataDirectoryInUse, SandboxUnavailable.
     """
 
     @asynccontextmanager
@@ -47,18 +68,37 @@ def create_app(settings: Settings) -> FastAPI:
         description=DESCRIPTION,
         version=version("provenn"),
         lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
     )
     app.include_router(models.router, max_body_size=settings.upload_limit)
-    for router in (jobs.router, certificates.router, system.router):
-        app.include_router(router, max_body_size=settings.request_limit)
+    for part in (jobs, events, tickets, webhooks, certificates, keys, api_keys, audit, nodes, metrics, system):
+        app.include_router(part.router, max_body_size=settings.request_limit)
+    if settings.docs_page:
+        docs_page.install(app)
     problems.install(app)
+    openapi_document.install(app)
+    _surround(app, settings)
     return app
+
+
+def _surround(app: FastAPI, settings: Settings) -> None:
+    """What every request passes: from the innermost to the outermost."""
+    app.add_middleware(Gate, settings=settings)
+    app.add_middleware(Audited)
+    allow_origins(app, settings.origins)
+    app.add_middleware(SecureHeaders, behind_tls=settings.behind_tls)
+    app.add_middleware(Timed)
+    tracing.watch(app)
+    app.add_middleware(RequestIds)
 
 
 class Server(uvicorn.Server):
     """Ends the event streams before it waits for connections to close."""
 
     def __init__(self, settings: Settings, log_level: str = "info") -> None:
+        """Raises: PublicWithoutAuthentication."""
+        require_authentication(settings)
         self.app = create_app(settings)
         super().__init__(
             uvicorn.Config(
@@ -66,8 +106,10 @@ class Server(uvicorn.Server):
                 host=settings.host,
                 port=settings.port,
                 log_level=log_level,
+                log_config=None,
                 timeout_graceful_shutdown=SHUTDOWN_SECONDS,
                 server_header=False,
+                forwarded_allow_ips=settings.trusted_proxies,
             )
         )
 
@@ -78,19 +120,22 @@ class Server(uvicorn.Server):
 
 
 def serve(settings: Settings) -> None:
-    """Runs the service until it is interrupted."""
-    Server(settings).run()
+    """Runs the service until it is interrupted.   Raises: TracingUnavailable, PublicWithoutAuthentication."""
+    logs.configure(settings.log_format, settings.log_level)
+    tracing.start(settings.trace_endpoint)
+    Server(settings, settings.log_level).run()
 
 
 def _open(settings: Settings, stack: ExitStack) -> Service:
     """Opens every part; the stack closes them in reverse."""
-    folder = settings.data_dir.resolve()
-    stack.enter_context(exclusive(folder))
-    database = Database(folder / "provenn.db")
-    stack.callback(database.close)
-    watch = Watch()
-    store = JobStore(database, watch.changed)
-    engine = Engine(store, folder / "blobs", settings)
-    engine.start()
-    stack.callback(engine.stop)
-    return Service(settings, database, Blobs(folder / "blobs"), Catalogue(database), store, watch, engine)
+    stack.callback(tracing.flush)
+    found = stack.enter_context(supervisor(settings))
+    database, blobs, keyring = found.database, found.blobs, Keyring.of(settings)
+    submissions = Submissions(database, found.jobs, blobs, settings)
+    deliveries, sender = Deliveries(database), Sender(settings.webhook_private)
+    deliverer = Deliverer(deliveries, sender, settings.poll_seconds)
+    deliverer.start()
+    stack.callback(deliverer.stop)
+    return Service(settings, database, blobs, Catalogue(database), found.jobs, found.watch, found.engine, keyring,
+                   submissions, deliveries, sender, Keys(database), AuditLog(database), Limits(settings),
+                   found.nodes, Metrics(database, found.nodes))  # fmt: skip

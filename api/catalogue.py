@@ -1,13 +1,19 @@
-"""The rows of models and certificates."""
+"""The rows of models and certificates: each belongs to a project, and is there for nobody else."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
 
-from provenn.api.database import CertificateRow, Database, ModelRow
+from provenn.api.database import Database
+from provenn.api.tables import CertificateRow, ModelRow
+
+
+def anything(session: Session) -> None:
+    """Whatever is added may be."""
 
 
 class Catalogue:
@@ -16,29 +22,32 @@ class Catalogue:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def model(self, digest: str) -> ModelRow | None:
-        """The model, if it is known."""
+    def model(self, project: str, digest: str) -> ModelRow | None:
+        """The model, if the project has it."""
+        query = select(ModelRow).where(ModelRow.project_id == project, ModelRow.id == digest)
         with self._database.reading() as session:
-            return session.scalar(select(ModelRow).where(ModelRow.id == digest))
+            return session.scalar(query)
 
-    def models(self, limit: int, before: int | None = None) -> Sequence[ModelRow]:
-        """The newest models, at most `limit`, older than `before` where given."""
-        query = select(ModelRow).order_by(ModelRow.sequence.desc()).limit(limit)
+    def models(self, project: str, limit: int, before: str | None = None) -> Sequence[ModelRow]:
+        """The project's newest models, at most `limit`, older than the model `before` where given."""
+        query = select(ModelRow).where(ModelRow.project_id == project).order_by(ModelRow.sequence.desc()).limit(limit)
         if before is not None:
-            query = query.where(ModelRow.sequence < before)
+            last = select(ModelRow.sequence).where(ModelRow.project_id == project, ModelRow.id == before)
+            query = query.where(ModelRow.sequence < last.scalar_subquery())
         with self._database.reading() as session:
             return session.scalars(query).all()
 
-    def add_model(self, model: ModelRow) -> bool:
-        """Adds a model; False if somebody else just did."""
+    def add_model(self, model: ModelRow, allowed: Callable[[Session], None] = anything) -> bool:
+        """Adds a model, if `allowed` does not raise in the same transaction; False if somebody else just did."""
         try:
             with self._database.writing() as session:
+                allowed(session)
                 session.add(model)
         except IntegrityError:
             return False
         return True
 
-    def certificate(self, digest: str) -> CertificateRow | None:
-        """The certificate, if it is known."""
+    def certificate(self, project: str, digest: str) -> CertificateRow | None:
+        """The certificate, if the project has it."""
         with self._database.reading() as session:
-            return session.get(CertificateRow, digest)
+            return session.get(CertificateRow, (project, digest))

@@ -184,7 +184,7 @@ def certify(
             continue
         outcomes = result.outcomes[start : start + len(specification.cases)]
         start += len(specification.cases)
-        item = replace(_combined(outcomes), stats=result.stats, semantics=options.semantics)
+        item = replace(combined(outcomes), stats=result.stats, semantics=options.semantics)
         item = replace(item, warnings=specification.warnings)
         if item.verdict == Verdict.VERIFIED:
             part = replace(problem, cases=specification.cases)
@@ -216,7 +216,7 @@ def _vacuous(specification: Specification, options: Options) -> ItemResult:
     return replace(item, warnings=(reason,))
 
 
-def _combined(outcomes: Sequence[Outcome]) -> ItemResult:
+def combined(outcomes: Sequence[Outcome]) -> ItemResult:
     """A specification is falsified by one case and verified by all; its margin is the smallest."""
     verdicts = {o.verdict for o in outcomes}
     order = (Verdict.FALSIFIED, Verdict.TIMEOUT, Verdict.UNKNOWN)

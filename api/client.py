@@ -9,14 +9,17 @@ ServiceError
 from __future__ import annotations
 
 import hashlib
+import os
+import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 
+from provenn.api.client_events import JobEvent, parsed
 from provenn.api.jobs.model import State
 from provenn.api.schemas import (
     BudgetRequest,
@@ -25,14 +28,23 @@ from provenn.api.schemas import (
     Job,
     JobRequest,
     JobResult,
+    Jobs,
     JobStatus,
     LipschitzRequest,
     Model,
     MonotonicityRequest,
 )
+from provenn.api.signing_bundle import detach
 from provenn.verifier.certificate.bundle import load_zip
 from provenn.verifier.errors import ProvennError
 
+if TYPE_CHECKING:
+    from provenn.api.signing import Signature
+    from provenn.api.signing_keys import PublicKeys
+
+KEY_VARIABLE = "PROVENN_API_KEY"
+VISIBLE = re.compile(r"[!-~]+")
+RECONNECTIONS, RECONNECT_SECONDS = 5, 1.0
 Progress = Callable[[int, int, str], None]
 """progress(done, total, phase)"""
 
@@ -71,14 +83,20 @@ class JobFailed(ServiceError):
 class Client:
     """Verbs of the service at `url`. A context manager; safe to use from one thread at a time.
 
+    key: an API key, for a service that asks for one; unless given, PROVENN_API_KEY of the environment.
     timeout: seconds one request may take. Every method raises ServiceUnreachable and RequestRefused.
     """
 
     def __init__(
-        self, url: str = "http://127.0.0.1:8000", timeout: float = 60.0, transport: httpx.BaseTransport | None = None
+        self,
+        url: str = "http://127.0.0.1:8000",
+        key: str | None = None,
+        timeout: float = 60.0,
+        transport: httpx.BaseTransport | None = None,
     ) -> None:
+        """Raises: ServiceError if the key cannot be one."""
         self.url = url.rstrip("/")
-        self._http = httpx.Client(base_url=self.url, timeout=timeout, transport=transport)
+        self._http = httpx.Client(base_url=self.url, timeout=timeout, transport=transport, headers=_authorization(key))
 
     def __enter__(self) -> Self:
         return self
@@ -106,11 +124,13 @@ class Client:
         answer = self._send("POST", "/v1/models", files={"file": (name, data, "application/octet-stream")})
         return Model.model_validate_json(answer.content)
 
-    def submit(self, request: JobRequest) -> JobStatus:
-        """Queues a job."""
+    def submit(self, request: JobRequest, idempotency_key: str | None = None) -> JobStatus:
+        """Queues a job. The same request with the same key, sent again for want of an answer, is the same job."""
         body = request.model_dump_json(exclude_none=True)
-        answer = self._send("POST", "/v1/jobs", content=body, headers={"Content-Type": "application/json"})
-        return JobStatus.model_validate_json(answer.content)
+        headers = {"Content-Type": "application/json"}
+        if idempotency_key is not None:
+            headers["Idempotency-Key"] = idempotency_key
+        return JobStatus.model_validate_json(self._send("POST", "/v1/jobs", content=body, headers=headers).content)
 
     def certify(
         self, model: str, question: Inputs | str, seconds: float = 60.0, method: str = "auto", seed: int = 0
@@ -160,16 +180,71 @@ class Client:
                 raise JobFailed(job, found.state, found.reason or str(problem.get("detail", "no reason was given")))
             time.sleep(poll_seconds)
 
+    def jobs(self, **filters: Any) -> Iterator[JobStatus]:
+        """All jobs that pass the filters of GET /v1/jobs (state, model, kind, ...), newest first, page by page."""
+        while True:
+            page = Jobs.model_validate_json(self._send("GET", "/v1/jobs", params=filters).content)
+            yield from page.items
+            if page.next is None:
+                return
+            filters["cursor"] = page.next
+
+    def events(self, job: str, after: int | None = None) -> Iterator[JobEvent]:
+        """Every state of a job, after the event `after` where given, and progress between them, until its end.
+
+        A stream that breaks off is taken up again; ServiceUnreachable is raised if that fails RECONNECTIONS times.
+        """
+        failures = 0
+        while True:
+            headers = {} if after is None else {"Last-Event-ID": str(after)}
+            try:
+                with self._http.stream("GET", f"/v1/jobs/{job}/events", headers=headers) as answer:
+                    if not answer.is_success:
+                        answer.read()
+                        raise RequestRefused(answer.status_code, _problem(answer))
+                    for event in parsed(answer.iter_lines()):
+                        failures, after = 0, after if event.id is None else event.id
+                        yield event
+                        if event.kind == "end":
+                            return
+                cause = "the stream ended before the job"
+            except httpx.TransportError as error:
+                cause = str(error) or type(error).__name__
+            failures += 1
+            if failures > RECONNECTIONS:
+                raise ServiceUnreachable(self.url, cause)
+            time.sleep(RECONNECT_SECONDS)
+
+    def retry(self, job: str) -> JobStatus:
+        """Queues a new job with the request of one that is over and has not succeeded."""
+        return JobStatus.model_validate_json(self._send("POST", f"/v1/jobs/{job}/retry").content)
+
     def cancel(self, job: str) -> JobStatus:
         """Cancels a queued or running job."""
         return JobStatus.model_validate_json(self._send("DELETE", f"/v1/jobs/{job}").content)
 
     def bundle(self, certificate: str) -> bytes:
-        """The certificate's zip.   Raises: ServiceError if the bytes are not those that the id names."""
+        """The certificate's zip, signed.   Raises: ServiceError if the bytes are not those that the id names."""
         data = self._send("GET", f"/v1/certificates/{certificate}/bundle").content
-        if hashlib.sha256(data).hexdigest() != certificate:
+        if hashlib.sha256(detach(data)).hexdigest() != certificate:
             raise ServiceError(f"the service sent other bytes than those of certificate {certificate}")
         return data
+
+    def attestation(self, certificate: str) -> bytes:
+        """Who says that a certificate holds: its DSSE envelope, which the bundle has too."""
+        return self._send("GET", f"/v1/certificates/{certificate}/attestation").content
+
+    def keys(self) -> PublicKeys:
+        """The public keys that certificates are signed with: fetch them once, keep them, give them to `signature`."""
+        from provenn.api.signing_keys import PublicKeys
+
+        return PublicKeys.model_validate_json(self._send("GET", "/v1/keys").content)
+
+    def signature(self, certificate: str, model: bytes, keys: PublicKeys) -> Signature:
+        """Whether one of `keys` has signed what the certificate states of this ONNX file, proved or not."""
+        from provenn.api.signing import examine
+
+        return examine(self.certificate(certificate), model, keys)
 
     def certificate(self, certificate: str) -> dict[str, bytes]:
         """The certificate's files, as `provenn.check` takes them; nothing is proved before it accepts them."""
@@ -187,6 +262,15 @@ class Client:
         if answer.is_success:
             return answer
         raise RequestRefused(answer.status_code, _problem(answer))
+
+
+def _authorization(given: str | None) -> dict[str, str]:
+    key = (os.environ.get(KEY_VARIABLE, "") if given is None else given).strip()
+    if not key:
+        return {}
+    if not VISIBLE.fullmatch(key):
+        raise ServiceError(f"the API key (or {KEY_VARIABLE}) has characters that no key has")
+    return {"Authorization": f"Bearer {key}"}
 
 
 def _problem(answer: httpx.Response) -> Mapping[str, Any]:

@@ -1,97 +1,78 @@
-"""The tables, and how they are opened: SQLite in write-ahead mode, typed declarative SQLAlchemy."""
+"""How the database is opened: SQLite in write-ahead mode or PostgreSQL, brought to the newest schema, in sessions."""
 
 from __future__ import annotations
 
 import fcntl
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
-from sqlalchemy import JSON, Connection, Engine, ForeignKey, create_engine, event, select
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, select
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.orm import Session
 
+from provenn.api import migrations
+from provenn.api.tables import ModelRow
 from provenn.verifier.errors import ProvennError
 
-PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=10000")
+PRAGMAS = ("busy_timeout=10000", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON")
+DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg", "postgresql+psycopg": "postgresql+psycopg"}
 
 
 class DataDirectoryInUse(ProvennError):
     """Another server holds the data directory."""
 
 
-class Base(DeclarativeBase):
-    """Times are seconds since the epoch; digests are SHA-256 in hexadecimal."""
-
-    type_annotation_map = {dict[str, Any]: JSON}  # noqa: RUF012 - SQLAlchemy reads the plain attribute
+class UnusableDatabase(ProvennError):
+    """The database's URL names nothing that can be opened."""
 
 
-class ModelRow(Base):
-    """An uploaded network: `id` is its digest, and the blob's."""
-
-    __tablename__ = "models"
-
-    sequence: Mapped[int] = mapped_column(primary_key=True)
-    id: Mapped[str] = mapped_column(unique=True)
-    filename: Mapped[str]
-    bytes: Mapped[int]
-    summary: Mapped[dict[str, Any]]
-    created_at: Mapped[float] = mapped_column(default=time.time)
+def database_url(text: str) -> URL:
+    """The URL with the driver that is used here.   Raises: UnusableDatabase."""
+    try:
+        url = make_url(text)
+        return url.set(drivername=DRIVERS[url.drivername])
+    except (ArgumentError, KeyError):
+        raise UnusableDatabase(
+            "the database is to be sqlite:///PATH or postgresql://USER@HOST/NAME (PROVENN_DATABASE)"
+        ) from None
 
 
-class JobRow(Base):
-    """A job: the row is the truth, the engine only executes. `attempt` fences off every earlier worker."""
-
-    __tablename__ = "jobs"
-
-    sequence: Mapped[int] = mapped_column(primary_key=True)
-    id: Mapped[str] = mapped_column(unique=True)
-    model_id: Mapped[str] = mapped_column(ForeignKey("models.id"))
-    method: Mapped[str]
-    seconds: Mapped[float]
-    seed: Mapped[int]
-    certificates: Mapped[bool]
-    items: Mapped[int]
-    request: Mapped[str]
-    """Blob of the request as it was accepted."""
-    state: Mapped[str] = mapped_column(index=True)
-    reason: Mapped[str | None] = mapped_column(default=None)
-    error: Mapped[dict[str, Any] | None] = mapped_column(default=None)
-    attempt: Mapped[int] = mapped_column(default=0)
-    deaths: Mapped[int] = mapped_column(default=0)
-    owner: Mapped[str | None] = mapped_column(default=None)
-    lease_until: Mapped[float | None] = mapped_column(default=None)
-    done: Mapped[int] = mapped_column(default=0)
-    total: Mapped[int] = mapped_column(default=0)
-    phase: Mapped[str] = mapped_column(default="")
-    result: Mapped[str | None] = mapped_column(default=None)
-    """Blob of the result."""
-    created_at: Mapped[float] = mapped_column(default=time.time)
-    changed_at: Mapped[float] = mapped_column(default=time.time)
-    started_at: Mapped[float | None] = mapped_column(default=None)
-    finished_at: Mapped[float | None] = mapped_column(default=None)
-
-
-class CertificateRow(Base):
-    """A certificate: `id` is the digest of its zip, and the blob's; `job_id` the first job that made it."""
-
-    __tablename__ = "certificates"
-
-    id: Mapped[str] = mapped_column(primary_key=True)
-    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
-    model_id: Mapped[str] = mapped_column(ForeignKey("models.id"))
-    created_at: Mapped[float] = mapped_column(default=time.time)
+def with_password(text: str, file: Path) -> str:
+    """The URL with the password that the file holds.   Raises: UnusableDatabase."""
+    try:
+        password = file.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UnusableDatabase(
+            f"the database's password cannot be read from {file} ({type(error).__name__}): "
+            "PROVENN_DATABASE_PASSWORD_FILE"
+        ) from error
+    return database_url(text).set(password=password).render_as_string(hide_password=False)
 
 
 class Database:
-    """Sessions on one database. A writing session takes the write lock at once, so it never fails half-way."""
+    """Sessions on one database. On SQLite a writing session takes the write lock at once: it never fails half-way."""
 
-    def __init__(self, path: Path) -> None:
-        self._engine = _open(path)
-        self._writer = self._engine.execution_options(immediate=True)
-        Base.metadata.create_all(self._writer)
+    def __init__(self, url: str, upgrade: bool = True) -> None:
+        """Brings the schema to the newest, or with `upgrade` false takes no other.
+
+        Raises: UnusableDatabase; OtherSchema; SQLAlchemyError if the database does not answer.
+        """
+        self._engine = opened(url)
+        self._writer = writer(self._engine)
+        with ExitStack() as stack:
+            stack.callback(self.close)
+            if upgrade:
+                migrations.upgrade(self._writer)
+            else:
+                migrations.require_newest(self._engine)
+            stack.pop_all()
+
+    @property
+    def shared(self) -> bool:
+        """Whether supervisors on other machines may use it too."""
+        return self._engine.dialect.name != "sqlite"
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
@@ -115,8 +96,20 @@ class Database:
         self._engine.dispose()
 
 
-def _open(path: Path) -> Engine:
-    engine = create_engine(f"sqlite:///{path}")
+def writer(engine: Engine) -> Engine:
+    """The same, whose transactions are the only writing ones from their beginning (SQLite)."""
+    return engine.execution_options(immediate=True)
+
+
+def opened(text: str) -> Engine:
+    """Connections to the database of this URL, whatever its schema is.   Raises: UnusableDatabase."""
+    url = database_url(text)
+    if url.drivername != "sqlite":
+        try:
+            return create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=20)
+        except ModuleNotFoundError:
+            raise UnusableDatabase('PostgreSQL needs psycopg: pip install "provenn[postgres]"') from None
+    engine = create_engine(url)
 
     @event.listens_for(engine, "connect")
     def configure(connection: DBAPIConnection, _: object) -> None:

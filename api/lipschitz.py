@@ -22,7 +22,7 @@ from provenn.api.lipschitz_question import Question
 from provenn.api.lipschitz_rows import RowGroup
 from provenn.api.proofs import OutOfTime
 from provenn.api.timing import Clock, overdue
-from provenn.solvers.base import Budget, Progress, Verdict, silent
+from provenn.solvers.base import Budget, Phase, Progress, Verdict, silent
 from provenn.solvers.lipsdp import conic, methods
 from provenn.solvers.lipsdp.layout import METHOD
 from provenn.solvers.lipsdp.task import Point, Task
@@ -390,7 +390,9 @@ class _Run:
             nonlocal calls
             calls += 1
             group.found(point, name if calls > 1 else group.method)
-            self.progress(self.groups.index(group), len(self.groups), f"{name}: at most about {self._value():.6g}")
+            value = self._value()
+            words = Phase(f"{name}: at most about {value:.6g}", value)
+            self.progress(self.groups.index(group), len(self.groups), words)
 
         start = (found, group.method)
         solved = methods.solve(group.task, method, Budget(seconds), watch, self.options.conic, start)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from math import sqrt
 
-from provenn.solvers.base import Budget, Progress
+from provenn.solvers.base import Budget, Phase, Progress
 from provenn.solvers.lipsdp.layout import METHOD
 from provenn.solvers.lipsdp.torus import Choice, bounded
 from provenn.verifier.certificate.lipschitz import Proved, Prover
@@ -41,7 +41,8 @@ def proofs(graph: Graph, prover: Prover, seconds: float, progress: Progress) -> 
 
 def _watch(progress: Progress, place: tuple[int, int], share: Budget) -> Callable[[Choice], bool]:
     def improved(choice: Choice) -> bool:
-        progress(*place, f"{METHOD}: at most about {sqrt(choice.bound):.6g}")
+        value = sqrt(choice.bound)
+        progress(*place, Phase(f"{METHOD}: at most about {value:.6g}", value))
         return share.left > 0
 
     return improved

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from provenn.api import parts
-from provenn.solvers.base import Budget, Progress
+from provenn.solvers.base import Budget, Phase, Progress
 from provenn.solvers.branch_and_bound.derivative import Goal, Search
 from provenn.verifier.certificate.jacobian import JacobianProver, loosened
 from provenn.verifier.certificate.lipschitz import Leaves, Method, Proved, Prover
@@ -178,7 +178,8 @@ class _Branching:
         waiting = dict(self.spent)
         while waiting and self.budget.left > 0:
             row = max(waiting, key=self._urgency)
-            self.local.progress(len(self.spent) - len(waiting), len(self.spent), f"parts: at most {self._whole():.6g}")
+            words = Phase(f"parts: at most {self._whole():.6g}", self._whole())
+            self.local.progress(len(self.spent) - len(waiting), len(self.spent), words)
             start = time.monotonic()
             done = self._search(row)
             self.spent[row] += time.monotonic() - start

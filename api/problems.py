@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import logging
+import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from fastapi_problem.error import Problem, StatusProblem
 from fastapi_problem.handler import ExceptionHandler, add_exception_handler, new_exception_handler
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from provenn.api.blob_errors import BlobCorrupted, BlobMissing, BlobsUnavailable
 from provenn.api.jobs.model import IllegalTransition
+from provenn.api.jobs.refusals import IdempotencyConflict, QuotaExceeded, UnusableWebhook
 from provenn.verifier.errors import (
     BackendError,
     InvalidBounds,
@@ -28,6 +34,8 @@ from provenn.verifier.errors import (
 
 PREFIX = "urn:provenn:problem:"
 SHOWN_ERRORS = 20
+TRACE = 8000
+"""Characters of an unexpected error's trace that a child tells."""
 log = logging.getLogger("provenn.api")
 
 
@@ -44,6 +52,8 @@ INVALID_REQUEST = Kind("invalid-request", 422, "The request is not valid")
 NOT_FOUND = Kind("not-found", 404, "There is no such thing")
 UNAVAILABLE = Kind("unavailable", 503, "The service cannot do this now")
 INTERNAL = Kind("internal-error", 500, "The service has made a mistake")
+CONFLICT = Kind("conflict", 409, "The job's state does not allow this")
+DAMAGED = Kind("data-damaged", 500, "What the service has stored is not there as it was")
 RESOURCE_LIMIT = Kind("resource-limit", 413, "A limit was reached")
 
 KINDS: dict[type[ProvennError], Kind] = {
@@ -53,7 +63,13 @@ KINDS: dict[type[ProvennError], Kind] = {
     InvalidBounds: Kind("invalid-bounds", 422, "A bound is not valid"),
     ResourceLimit: RESOURCE_LIMIT,
     BackendError: Kind("backend-error", 422, "The method cannot take this problem"),
-    IllegalTransition: Kind("conflict", 409, "The job's state does not allow this"),
+    IllegalTransition: CONFLICT,
+    IdempotencyConflict: Kind("idempotency-conflict", 422, "The Idempotency-Key belongs to another request"),
+    QuotaExceeded: Kind("quota-exceeded", 429, "A quota is used up"),
+    UnusableWebhook: Kind("unusable-webhook", 422, "The URL cannot be a webhook's"),
+    BlobsUnavailable: UNAVAILABLE,
+    BlobMissing: DAMAGED,
+    BlobCorrupted: DAMAGED,
     ProvennError: INTERNAL,
 }
 """By the nearest class in the error's ancestry."""
@@ -89,12 +105,31 @@ def of(error: ProvennError) -> Problem:
     """The problem of one of our errors; its attributes (node, line, op_type, ...) become members."""
     kind = next(KINDS[c] for c in type(error).__mro__ if c in KINDS)
     members = {_member(name): value for name, value in vars(error).items() if not name.startswith("_")}
-    return problem(kind, str(error), **{k: v for k, v in members.items() if v is not None})
+    found = problem(kind, str(error), **{k: v for k, v in members.items() if v is not None})
+    if isinstance(error, QuotaExceeded) and error.retry_after is not None:
+        found.headers = {"Retry-After": str(error.retry_after)}
+    return found
 
 
 def document(found: Problem) -> dict[str, Any]:
     """The problem as the JSON object a client sees."""
     return found.marshal(uri=PREFIX + "{type}")
+
+
+def told(
+    call: Callable[[], dict[str, Any]], refusal: type[InvalidModel] | type[InvalidSpecification]
+) -> dict[str, Any]:
+    """What a call that reads a stranger's bytes has to say, JSON: its `answer`, or a `problem`.
+
+    Such bytes may raise anything, in any library: that is `refusal`, with a `trace` for the server's log.
+    """
+    try:
+        return {"answer": call()}
+    except ProvennError as error:
+        return {"problem": document(of(error))}
+    except Exception as error:  # noqa: BLE001 - that is what it is for
+        found = refusal(f"the reader could not take it ({type(error).__name__})")
+        return {"problem": document(of(found)), "trace": traceback.format_exc()[-TRACE:]}
 
 
 def restored(described: dict[str, Any]) -> Problem:
@@ -175,7 +210,14 @@ def _http_error(_: ExceptionHandler, request: Request, error: HTTPException) -> 
     phrase = HTTPStatus(error.status_code).phrase
     name = phrase.lower().replace(" ", "-")
     detail = f"{request.method} {request.url.path}: {error.detail}"
-    return Problem(phrase, name, detail, error.status_code, headers=dict(error.headers or {}))
+    headers = dict(error.headers or {}) | ({"Allow": _allowed(request)} if error.status_code == 405 else {})
+    return Problem(phrase, name, detail, error.status_code, headers=headers)
+
+
+def _allowed(request: Request) -> str:
+    """The methods of all routes of the path; the framework names those of the first alone."""
+    routes = [r for r in iter_route_contexts(request.app.routes) if r.matches(request.scope)[0] is not Match.NONE]
+    return ", ".join(sorted({method for route in routes for method in route.methods or ()}))
 
 
 def _invalid_request(_: ExceptionHandler, request: Request, error: RequestValidationError) -> Problem:

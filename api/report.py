@@ -32,12 +32,16 @@ def report(
 ) -> JobResult:
     """Items in order, the verdict over all of them, counts a radius, and the numbers of the run."""
     rows = zip(points, results, certificates, strict=True)
-    items = [_item(index, *row) for index, row in enumerate(rows)]
+    return joined([_item(index, *row) for index, row in enumerate(rows)], stats | _run_stats(results))
+
+
+def joined(items: Sequence[Item], stats: dict[str, float]) -> JobResult:
+    """The result that has these items."""
     return JobResult(
         verdict=overall([item.verdict for item in items]),
-        items=items,
-        summary=[_counts(epsilon, items) for epsilon in dict.fromkeys(p.epsilon for p in points)],
-        stats=stats | _run_stats(results),
+        items=list(items),
+        summary=[_counts(epsilon, items) for epsilon in dict.fromkeys(item.epsilon for item in items)],
+        stats=stats,
     )
 
 

@@ -146,6 +146,12 @@ class JobRequest(Request):
     semantics: Literal["real", "float32"] = Field(
         "real", description="what is proved: the network in real arithmetic, or all its float32 executions in any order"
     )
+    priority: Annotated[int, Field(strict=True, ge=-10, le=10)] = Field(
+        0, description="larger first, then older first; above 0 needs the scope admin"
+    )
+    cache: Annotated[bool, Field(strict=True)] = Field(
+        True, description="answer at once where the project has checked certificates that answer the same question"
+    )
 
     @model_validator(mode="after")
     def _one_question(self) -> Self:
@@ -174,6 +180,12 @@ class JobRequest(Request):
         return self.monotonicity or self.jacobian
 
     @property
+    def kind(self) -> str:
+        """The one question's name."""
+        asked = ("inputs", "specification", "lipschitz", "monotonicity", "jacobian")
+        return next(name for name in asked if getattr(self, name) is not None)
+
+    @property
     def items(self) -> int:
         """How many verdicts it asks for."""
         return 1 if self.inputs is None else len(self.inputs.inputs) * len(self.inputs.epsilons)
@@ -188,9 +200,11 @@ class Response(BaseModel):
 class Model(Response):
     """An admitted network."""
 
-    id: str = Field(description="SHA-256 of the file")
+    id: str = Field(description="SHA-256 of the canonical file, which GET /v1/models/{id}/file returns")
     filename: str
-    bytes: int
+    format: str = Field("onnx", description="of the upload: onnx, onnx-bundle, provenn-network/1, pt2, ...")
+    source_digest: str = Field("", description="SHA-256 of the upload")
+    bytes: int = Field(description="of the canonical file")
     created_at: AwareDatetime
     input_shape: list[int] = Field(description="of one input, without the batch axis")
     output_shape: list[int]
@@ -230,6 +244,9 @@ class Progress(Response):
     done: int
     total: int
     phase: str
+    fraction: float = Field(0.0, description="of all items, and of the part of one that is decided: from 0 to 1")
+    bound: float | None = Field(None, description="the best bound so far, of what is being searched")
+    domains: int | None = Field(None, description="subdomains that branch and bound has visited")
 
 
 class Counterexample(Response):
@@ -339,11 +356,18 @@ class JobStatus(Response):
     state: State
     reason: str | None = Field(description="why it is in this state, where that needs saying")
     error: dict[str, Any] | None = Field(description="the problem that ended it, as RFC 9457 has it")
+    kind: str = Field("", description="what it asks about: inputs, specification, lipschitz, monotonicity, jacobian")
     method: str
     seconds: float = Field(description="the budget")
     seed: int
     certificates: bool
+    priority: int = 0
+    parent: str | None = Field(None, description="the job that it is a part of")
     attempt: int
+    parked: bool = Field(False, description="failed because its workers died again and again, which costs no verdict")
+    verdict: str | None = Field(None, description="of the result, once there is one")
+    reused: str | None = Field(None, description="the job whose answer this is: nothing was computed")
+    compute_seconds: float = Field(0.0, description="wall-clock seconds of all attempts that are over")
     progress: Progress
     created_at: AwareDatetime
     changed_at: AwareDatetime
@@ -351,9 +375,21 @@ class JobStatus(Response):
     finished_at: AwareDatetime | None
 
 
+class Transition(Response):
+    """One change of a job's state."""
+
+    change: int = Field(description="which change of the job this was: the id of its event")
+    state: State
+    attempt: int
+    reason: str | None
+    at: AwareDatetime
+
+
 class Job(JobStatus):
     """A job; its result once it has succeeded."""
 
+    history: list[Transition] = Field([], description="every state it has been in, oldest first")
+    parts: dict[State, int] = Field({}, description="how many of the jobs that it has fallen into are in each state")
     result: JobResult | None = None
 
 
@@ -388,3 +424,5 @@ class Readiness(Response):
     database: str
     blobs: str
     engine: str
+    sandbox: dict[str, str] = Field(description="layers of the sandbox: active, or why not")
+    slots: int | None = Field(description="jobs that all supervisors run at a time; 0: they wait; null: not known")

@@ -241,7 +241,7 @@ def explain(demo: Demo) -> None:
   {shown} certify {demo.model} --input {folder}/images.npy --label {folder}/labels.npy --eps 0.1 --clip 0 1
   {shown} check {folder}/certificate.zip --model {demo.model}
   {shown} serve --data-dir {folder}/data        # then, in another terminal:
-  curl -s http://127.0.0.1:8000/v1/jobs         # the job above; http://127.0.0.1:8000/docs has the API
+  curl -s http://127.0.0.1:8000/v1/jobs         # the job above; http://127.0.0.1:8000/openapi.json has the API
   curl -s -F file=@{demo.model} http://127.0.0.1:8000/v1/models
 """,
         soft_wrap=True,

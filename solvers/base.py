@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, Self
 
 import numpy as np
 import torch
@@ -42,7 +42,8 @@ class Problem:
 
     graph: float64 parameters on the CPU; backends move it to `device` and `dtype`. state: a file from which a search
     that can be taken up again goes on, and into which it puts itself, now and then and where it ends undecided;
-    several open cases have one each, beside it.
+    several open cases have one each, beside it. part: the file is a part of a search, which is to be joined: it is
+    kept however this ends.
     """
 
     graph: Graph
@@ -52,6 +53,7 @@ class Problem:
     dtype: torch.dtype = torch.float32
     seed: int = 0
     state: Path | None = None
+    part: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,32 @@ class Result:
 
     outcomes: tuple[Outcome, ...]
     stats: dict[str, float] = field(default_factory=dict)
+
+
+class Phase(str):
+    """What goes on, in words, with the best bound and the subdomains visited so far where there are any.
+
+    share: how much of the case at work is decided, from 0 to 1; divisible: the search has a file and goes on as it has
+    begun, so that others may go on with parts of it (`branch_and_bound.parts`) if it is interrupted now.
+    """
+
+    bound: float | None
+    domains: int | None
+    share: float
+    divisible: bool
+
+    def __new__(
+        cls,
+        words: str,
+        bound: float | None = None,
+        domains: int | None = None,
+        share: float = 0.0,
+        divisible: bool = False,
+    ) -> Self:
+        """The words, which are the whole string."""
+        phase = super().__new__(cls, words)
+        phase.bound, phase.domains, phase.share, phase.divisible = bound, domains, share, divisible
+        return phase
 
 
 Progress = Callable[[int, int, str], None]

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from jaxtyping import install_import_hook
+from signatures import check_shapes
 
+pytest_plugins = ["postgres_kit"]
 torch.set_num_threads(1)
 # The shapes that signatures state are checked while tests run, and only then.
-TYPED = ["provenn.verifier.bounds", "provenn.verifier.interval", "provenn.verifier.ops", "provenn.verifier.region"]
-install_import_hook(TYPED, "beartype.beartype")
+check_shapes(*(f"provenn.verifier.{name}" for name in ("bounds", "interval", "ops", "region")))
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from documented import parse
 
+from provenn.api.auth import require_authentication
 from provenn.api.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -53,6 +54,9 @@ def test_the_environment_is_one_of_settings(service: dict[str, Any], monkeypatch
     assert service["volumes"] == [f"provenn-data:{settings.data_dir}"]
     assert plain(service["ports"][0]) == f"127.0.0.1:8000:{settings.port}"
     assert settings.host == "0.0.0.0"  # within the container only: the port above is published on this machine
+    require_authentication(settings)
+    assert settings.authentication == image["PROVENN_AUTHENTICATION"] == "keys"
+    assert not settings.public_without_authentication
 
 
 def test_the_container_may_do_little(service: dict[str, Any]) -> None:

@@ -62,7 +62,7 @@ def test_no_setting_is_documented_that_is_not_one() -> None:
     settings = {name.upper() for name in Settings.model_fields}
     for document in DOCUMENTS:
         for name in re.findall(r"PROVENN_([A-Z_]+)", document.read_text()):
-            assert name in settings | {"CACHE", "SHARED"}, f"{document.name}: PROVENN_{name}"
+            assert name in settings | {"API_KEY", "CACHE", "SHARED"}, f"{document.name}: PROVENN_{name}"
 
 
 def errors(kind: type[ProvennError] = ProvennError) -> set[str]:

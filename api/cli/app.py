@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import typer
 from typer.main import get_command
 
-from provenn.api.cli import derivatives, outcome
+from provenn.api.cli import database, derivatives, export, gc, keys, nodes, outcome, place, signing, worker
 from provenn.api.cli.arguments import Clip, Json, ModelFile, RegionNorm, Seconds
 from provenn.api.cli.outcome import ExitCode
 from provenn.verifier.errors import ProvennError
@@ -278,15 +278,25 @@ def radius(
 
 
 app.registered_commands += derivatives.commands.registered_commands  # listed here
+app.registered_commands += export.commands.registered_commands
+app.add_typer(signing.commands)
+app.add_typer(keys.commands)
+app.registered_commands += worker.commands.registered_commands
+app.registered_commands += place.commands.registered_commands
+app.registered_commands += nodes.commands.registered_commands
+app.add_typer(database.commands)
+app.registered_commands += gc.commands.registered_commands
 
 
 CHECK_EPILOG = """Examples:
 
   provenn check proof/certificate.zip --model model.onnx
   provenn check proof/certificate.zip --model model.onnx --spec property.vnnlib
+  provenn check certificate.zip --model model.onnx --keys keys.json --require-signature
 
-Exit codes: 0 accepted, 13 rejected, 2 bad input.
+Exit codes: 0 accepted, 13 rejected, 14 accepted with a bad signature, 2 bad input.
 With --spec the certificate must also be about exactly that property.
+Whether it is true and who said it are two questions, and both are answered: keys.json is the answer of GET /v1/keys.
 
 The checker needs neither torch nor the program that made the certificate."""
 
@@ -298,14 +308,23 @@ def check(
         Path, typer.Option(metavar="MODEL", help="The network it is about: .onnx or .safetensors, gzip or not.")
     ],
     spec: SpecFile = None,
+    keys: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.json", help="Public keys, one of which must have signed it if it is signed."),
+    ] = None,
+    require_signature: Annotated[
+        bool, typer.Option("--require-signature", help="Only a certificate that one of --keys has signed will do.")
+    ] = False,
     json: Json = False,
 ) -> int:
-    """Re-prove every claim of a certificate with the trusted checker."""
+    """Re-prove every claim of a certificate with the trusted checker, and say who signed it."""
     from provenn.api.cli import checking
 
-    found = checking.examine(certificate, model, spec)
+    if require_signature and keys is None:
+        raise typer.BadParameter("give --keys: whose signatures count", param_hint="--require-signature")
+    found = checking.examine(certificate, model, spec, keys)
     outcome.show(found, checking.as_view(found), json)
-    return ExitCode.VERIFIED if found["accepted"] else ExitCode.REJECTED
+    return checking.code(found, keys, require_signature)
 
 
 SERVE_EPILOG = """Examples:
@@ -314,7 +333,7 @@ SERVE_EPILOG = """Examples:
   provenn serve --port 9000 --data-dir /var/lib/provenn --workers 4
 
 Every setting can also come from the environment, such as PROVENN_PORT=9000: docs/cli.md lists them.
-The service has no authentication: keep it on 127.0.0.1, or behind a proxy that has."""
+Beyond 127.0.0.1 it listens only with PROVENN_AUTHENTICATION=keys; `provenn keys create` makes the first key."""
 
 
 @app.command(epilog=SERVE_EPILOG)
@@ -326,7 +345,9 @@ def serve(
     data_dir: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder of the database and the blobs; default provenn-data.")
     ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Jobs that run at the same time; default 2.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Jobs that run at the same time; default 2; 0: others run them.")
+    ] = None,
     json: Json = False,
 ) -> int:
     """Run the REST service until it is interrupted."""

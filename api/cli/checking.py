@@ -1,20 +1,27 @@
-"""`provenn check`: the trusted checker on files from disk. Nothing here loads torch."""
+"""`provenn check`: is a certificate true, which the trusted checker decides; and who said it, which a signature does.
+
+Nothing here loads torch.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from provenn.api.cli.files import InvalidFile, read_file
+from provenn.api.cli.outcome import ExitCode
 from provenn.api.cli.statements import jacobian, lipschitz
 from provenn.verifier.certificate.bundle import load
 from provenn.verifier.check import CertificateRejected
 from provenn.verifier.check import check as recheck
+from provenn.verifier.check.claims import ATTESTATION
 
 SHOWN = (
     "proves",
@@ -33,22 +40,56 @@ SHOWN = (
 """What people see of a report; --json has everything."""
 
 
-def examine(certificate: Path, model: Path, specification: Path | None) -> dict[str, Any]:
-    """`accepted`, what it `proves` and the report; or the rejected `claim` and the `reason`.
+ABSENT: dict[str, Any] = {"status": "absent", "keyid": None, "reason": None, "certificate": None, "retired_at": None}
 
-    Raises: InvalidFile, ResourceLimit.
+
+def examine(certificate: Path, model: Path, specification: Path | None, keys: Path | None = None) -> dict[str, Any]:
+    """`accepted`, what it `proves` and the report; or the rejected `claim` and the `reason`. And the `signature`.
+
+    keys: a file of public keys, as `GET /v1/keys` answers.   Raises: InvalidFile, ResourceLimit.
     """
     network = read_file(model)
     text = None if specification is None else read_file(specification)
+    known = b"" if keys is None else read_file(keys)
+    signature = ABSENT
     try:
         files = _bundle(certificate)
+        signature = _signature(files, network, keys, known)
         report = recheck(files, network, text).as_dict()
         executed = "; in every float32 execution" if report["semantics"] == "float32" else ""
-        return {"accepted": True, **report, "proves": stated(files) + executed}
+        return {"accepted": True, **report, "proves": stated(files) + executed, "signature": signature}
     except CertificateRejected as refusal:
-        return {"accepted": False, "claim": refusal.claim, "reason": refusal.reason}
+        return {"accepted": False, "claim": refusal.claim, "reason": refusal.reason, "signature": signature}
     except MemoryError:
-        return {"accepted": False, "claim": "environment", "reason": "the memory does not suffice for it"}
+        full = {"accepted": False, "claim": "environment", "reason": "the memory does not suffice for it"}
+        return full | {"signature": signature}
+
+
+def _signature(files: Mapping[str, bytes], model: bytes, path: Path | None, keys: bytes) -> dict[str, Any]:
+    """What is known of the signature, on its own.   Raises: InvalidFile if the file of public keys is not one."""
+    if path is None and ATTESTATION not in files:
+        return ABSENT
+    from provenn.api.signing import examine as said
+    from provenn.api.signing_keys import PublicKeys
+
+    try:
+        known = PublicKeys() if path is None else PublicKeys.model_validate_json(keys)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = "/".join(map(str, first["loc"]))
+        reason = f"is not a list of public keys, as GET /v1/keys answers: {where}: {first['msg']}"
+        raise InvalidFile(path or Path(), reason) from error
+    return said(files, model, known).as_dict()
+
+
+def code(found: Mapping[str, Any], keys: Path | None, required: bool) -> ExitCode:
+    """A rejected proof first, then the signature.
+
+    One that is invalid never passes; one by an unknown key not where keys are given; only a valid one if required.
+    """
+    status = found["signature"]["status"]
+    bad = status == "invalid" or (status == "unknown-key" and keys is not None) or (required and status != "valid")
+    return ExitCode.REJECTED if not found["accepted"] else ExitCode.BAD_SIGNATURE if bad else ExitCode.VERIFIED
 
 
 def stated(files: dict[str, bytes]) -> str:
@@ -78,6 +119,13 @@ def as_view(found: dict[str, Any]) -> RenderableType:
         if told is None or told == () or (name == "margin" and derivatives):
             continue
         table.add_row(name.replace("_", " "), Text(f"{len(told)} bounded" if name == "entries" else str(told)))
+    said = found["signature"]
+    style = {"valid": "bold green", "invalid": "bold red", "unknown-key": "bold yellow"}
+    table.add_row("signature", Text(said["status"].replace("-", " "), style=style.get(said["status"], "")))
+    told = {"by key": said["keyid"], "since retired": said["retired_at"], "because": said["reason"]}
+    for name, value in told.items():
+        if value is not None:
+            table.add_row(name, Text(value))
     return table
 
 

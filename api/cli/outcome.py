@@ -25,6 +25,7 @@ class ExitCode(IntEnum):
     UNKNOWN = 11
     TIMEOUT = 12
     REJECTED = 13
+    BAD_SIGNATURE = 14
     INTERRUPTED = 130
     TERMINATED = 143
 

@@ -6,28 +6,30 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from rich.console import RenderableType
 from rich.text import Text
 from typer import BadParameter
 
+from provenn.api.auth import require_authentication
+from provenn.api.cli.given import read
 from provenn.api.database import exclusive
 from provenn.api.settings import Settings
+from provenn.api.sharing import require_shared
+from provenn.models import sandbox
 
 
 def settings(host: str | None, port: int | None, data_dir: Path | None, workers: int | None) -> Settings:
     """The settings with the given options; port 0 becomes a free port.
 
-    Raises: BadParameter naming the setting; DataDirectoryInUse.
+    Raises: BadParameter naming the setting; PublicWithoutAuthentication; NotShared if others are to run the jobs and
+    cannot; DataDirectoryInUse; SandboxUnavailable.
     """
-    given = {"host": host, "port": port, "data_dir": data_dir, "workers": workers}
-    try:
-        found = Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = "PROVENN_" + str(first["loc"][0]).upper()
-        raise BadParameter(first["msg"], param_hint=name) from None
-    _require_usable(found.data_dir)
+    found = read(host=host, port=port, data_dir=data_dir, workers=workers)
+    require_authentication(found)
+    if not found.workers:
+        require_shared(found)
+    require_usable(found.data_dir)
+    sandbox.require(sandbox.demanded(found.require_sandbox))
     return found.model_copy(update={"port": _free_port(found.host, found.port)})
 
 
@@ -45,8 +47,9 @@ def described(found: Settings) -> dict[str, Any]:
 def as_view(found: Settings) -> RenderableType:
     """The address and the next step."""
     facts = described(found)
+    page = "docs" if found.docs_page else "openapi.json"
     return Text(
-        f"Provenn serves at {facts['url']}, data in {facts['data_dir']}. API: {facts['url']}/docs. Stop: Ctrl-C"
+        f"Provenn serves at {facts['url']}, data in {facts['data_dir']}. API: {facts['url']}/{page}. Stop: Ctrl-C"
     )
 
 
@@ -63,7 +66,7 @@ def _free_port(host: str, port: int) -> int:
         raise BadParameter(reason, param_hint="--port") from None
 
 
-def _require_usable(folder: Path) -> None:
+def require_usable(folder: Path) -> None:
     """Says now, in one line, what the service would say in a traceback."""
     try:
         with exclusive(folder.resolve()):

@@ -7,7 +7,11 @@ from enum import StrEnum
 from provenn.verifier.errors import ProvennError
 
 MAX_DEATHS = 3
-"""Worker deaths after which a job fails: the first run and two more."""
+"""Worker deaths after which a job is parked: the first run and two more."""
+MAX_ATTEMPTS = 20
+"""Attempts, whoever's fault their ends were."""
+FIRST_DELAY, LONGEST_DELAY = 0.5, 60.0
+"""Seconds before a job is tried again: doubled with every attempt."""
 
 
 class State(StrEnum):
@@ -64,6 +68,6 @@ def transition(state: State, event: Event) -> State:
         raise IllegalTransition(state, event) from None
 
 
-def after_death(deaths: int) -> Event:
-    """Retry until MAX_DEATHS workers have died of the job."""
-    return Event.REQUEUE if deaths < MAX_DEATHS else Event.FAIL
+def delay(attempt: int) -> float:
+    """Seconds to wait after the attempt with this number, which an infrastructure failure has ended."""
+    return float(min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** (attempt - 1)))

@@ -1,15 +1,21 @@
-"""What the forkserver imports before it forks: the worker, with what only the first use would build.
+"""What the forkserver imports before it forks: the worker, with what only the first use would build or import.
+
+A sandboxed child can open no file any more, so whatever its readers import late has to be imported here.
 
 Nothing here may start a thread: a fork keeps only one. So no onnxruntime session, no autograd, no blob store.
 """
 
 from __future__ import annotations
 
+import io
 import signal
+import zipfile
 
 from onnx import TensorProto, helper
 
 from provenn.api.jobs import inspection, worker
+from provenn.models.arrival import arrive
+from provenn.models.limits import Limits
 from provenn.models.reading import read
 from provenn.models.summary import summarize
 from provenn.verifier.check import read_network
@@ -31,6 +37,10 @@ def _one_neuron() -> bytes:
 def _warm() -> None:
     """Builds onnx's operator schemas, and runs each reader once."""
     data = _one_neuron()
+    bundle = io.BytesIO()
+    with zipfile.ZipFile(bundle, "w") as archive:
+        archive.writestr("warm.onnx", data)
+    arrive(bundle.getvalue(), None, Limits())
     summarize(data, read(data))
     read_network(data)
     robustness([0.0], label=0, epsilon=0.1, outputs=2)

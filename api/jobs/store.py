@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, select, update
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import ColumnElement, Select, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from provenn.api.database import CertificateRow, Database, JobRow
-from provenn.api.jobs.model import MAX_DEATHS, Event, State, after_death, transition
+from provenn.api.database import Database
+from provenn.api.jobs.model import MAX_ATTEMPTS, MAX_DEATHS, Event, State, delay
+from provenn.api.jobs.rows import appear, move, record, touch
+from provenn.api.tables import CertificateRow, JobRow, NodeRow, TransitionRow
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,77 @@ class Ticket:
     attempt: int
 
 
+@dataclass(frozen=True)
+class Step:
+    """How far an attempt is. bound: the best so far; domains: subdomains visited; None: does not apply.
+
+    share: how much of the item after those done is decided.
+    """
+
+    done: int
+    total: int
+    phase: str
+    bound: float | None = None
+    domains: int | None = None
+    share: float = 0.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a job found: the blobs of its result and certificates. reusable: every item's certificate is checked."""
+
+    result: str
+    certificates: Sequence[str]
+    verdict: str
+    reusable: bool
+    version: str
+    start: str | None = None
+    """Of a part of a search: the searches as far as they got."""
+
+
+@dataclass(frozen=True)
+class Which:
+    """Of whose jobs a page is made. states: any of these; since, until: when they were made, in seconds.
+
+    before: the last job of the page before; parent: parts of this job alone.
+    """
+
+    project: str
+    states: tuple[State, ...] = ()
+    model: str | None = None
+    kind: str | None = None
+    method: str | None = None
+    verdict: str | None = None
+    parked: bool | None = None
+    since: float | None = None
+    until: float | None = None
+    parent: str | None = None
+    before: str | None = None
+
+    def conditions(self) -> Iterator[ColumnElement[bool]]:
+        """What a row has to be, but for its place."""
+        yield JobRow.project_id == self.project
+        yield JobRow.parent_id == self.parent
+        if self.states:
+            yield JobRow.state.in_(self.states)
+        if self.since is not None:
+            yield JobRow.created_at >= self.since
+        if self.until is not None:
+            yield JobRow.created_at < self.until
+        named = (
+            (JobRow.model_id, self.model),
+            (JobRow.kind, self.kind),
+            (JobRow.method, self.method),
+            (JobRow.verdict, self.verdict),
+            (JobRow.parked, self.parked),
+        )
+        yield from (column == value for column, value in named if value is not None)
+
+
+def nothing(session: Session) -> None:
+    """What a transaction does besides."""
+
+
 class JobStore:
     """All that is ever done to a job row. `changed(id)` is called after every commit."""
 
@@ -30,68 +103,153 @@ class JobStore:
         self._database = database
         self._changed = changed
 
-    def add(self, job: JobRow) -> JobRow:
-        """Queues a new job."""
-        job.state = State.QUEUED
+    def add(
+        self,
+        job: JobRow,
+        unless: Callable[[Session], JobRow | None] = nothing,
+        then: Callable[[Session], None] = nothing,
+    ) -> JobRow:
+        """Adds a new job, queued if it has no state yet, and does `then`, all in one transaction.
+
+        Unless `unless` names a job to take instead, or raises: then nothing is written.
+        """
         with self._database.writing() as session:
+            instead = unless(session)
+            if instead is not None:
+                return instead
+            if job.state is None:
+                job.state = State.QUEUED
             session.add(job)
+            session.flush()
+            appear(session, job)
+            then(session)
         self._changed(job.id)
         return job
 
-    def get(self, job: str) -> JobRow | None:
-        """The row, if there is one."""
+    def get(self, job: str, project: str | None = None) -> JobRow | None:
+        """The row, if there is one (in that project, if one is given)."""
+        query = _named(job) if project is None else _named(job).where(JobRow.project_id == project)
         with self._database.reading() as session:
-            return session.scalar(_named(job))
+            return session.scalar(query)
 
-    def page(self, limit: int, before: int | None = None, state: State | None = None) -> Sequence[JobRow]:
-        """The newest jobs, at most `limit`, older than `before` and in `state` where given."""
-        query = select(JobRow).order_by(JobRow.sequence.desc()).limit(limit)
-        if before is not None:
-            query = query.where(JobRow.sequence < before)
-        if state is not None:
-            query = query.where(JobRow.state == state)
+    def page(self, limit: int, which: Which) -> Sequence[JobRow]:
+        """The newest jobs, at most `limit`."""
+        query = select(JobRow).where(*which.conditions())
+        if which.before is not None:
+            last = select(JobRow.sequence).where(JobRow.id == which.before, JobRow.project_id == which.project)
+            query = query.where(JobRow.sequence < last.scalar_subquery())
         with self._database.reading() as session:
-            return session.scalars(query).all()
+            return session.scalars(query.order_by(JobRow.sequence.desc()).limit(limit)).all()
+
+    def transitions(self, job: str, after: int = 0) -> Sequence[TransitionRow]:
+        """The states a job has been in since its change `after`, oldest first."""
+        query = select(TransitionRow).where(TransitionRow.job_id == job, TransitionRow.change > after)
+        with self._database.reading() as session:
+            return session.scalars(query.order_by(TransitionRow.change)).all()
+
+    def news(self, job: str, change: int) -> tuple[JobRow, Sequence[TransitionRow]] | None:
+        """The row, and the states it has been in since a change of its, as one look sees both; None: no such job.
+
+        A change that the row has not seen yet counts as none.
+        """
+        with self._database.reading() as session:
+            row = session.scalar(_named(job))
+            if row is None:
+                return None
+            after = TransitionRow.change > (change if change <= row.change else 0)
+            query = select(TransitionRow).where(TransitionRow.job_id == job, after, TransitionRow.change <= row.change)
+            return row, session.scalars(query.order_by(TransitionRow.change)).all()
+
+    def tally(self, job: str) -> dict[State, int]:
+        """How many of a job's parts are in each state."""
+        query = select(JobRow.state, func.count()).where(JobRow.parent_id == job).group_by(JobRow.state)
+        with self._database.reading() as session:
+            return {State(state): count for state, count in session.execute(query)}
 
     def claim(self, owner: str, lease: float) -> JobRow | None:
-        """Takes the oldest queued job, if any, as a new attempt leased for `lease` seconds."""
+        """Takes the most urgent queued job, the oldest of these, if any, as a new attempt leased for some seconds."""
+        now = time.time()
         with self._database.writing() as session:
-            query = select(JobRow).where(JobRow.state == State.QUEUED).order_by(JobRow.sequence).limit(1)
-            job = session.scalar(query)
+            waiting = select(JobRow).where(JobRow.state == State.QUEUED, JobRow.not_before <= now)
+            first = waiting.order_by(JobRow.priority.desc(), JobRow.sequence).limit(1)
+            job = session.scalar(first.with_for_update(skip_locked=True))
             if job is None:
                 return None
-            _move(job, Event.CLAIM, job.reason if job.deaths else None)
-            job.attempt, job.owner, job.lease_until = job.attempt + 1, owner, time.time() + lease
-            job.started_at = time.time()
-            job.done, job.total, job.phase = 0, job.items, "starting"
+            job.attempt, job.started_at = job.attempt + 1, now
+            move(session, job, Event.CLAIM, job.reason)
+            job.owner, job.lease_until = owner, now + lease
+            if not job.parts:
+                job.done, job.total, job.phase, job.share = 0, job.items, "starting", 0.0
         self._changed(job.id)
         return job
 
-    def renew(self, tickets: Iterable[Ticket], lease: float) -> None:
-        """Extends the leases of attempts that are still running."""
-        with self._database.writing() as session:
-            for ticket in tickets:
-                session.execute(_attempt(ticket).values(lease_until=time.time() + lease))
+    def next_at(self) -> float | None:
+        """When the first job that has to wait may be claimed; None if none waits."""
+        query = select(JobRow.not_before).where(JobRow.state == State.QUEUED).order_by(JobRow.not_before).limit(1)
+        with self._database.reading() as session:
+            return session.scalar(query)
 
-    def progress(self, ticket: Ticket, done: int, total: int, phase: str) -> bool:
-        """Notes progress; False if the attempt is no longer the running one."""
+    def renew(self, tickets: Iterable[Ticket], lease: float) -> list[Ticket]:
+        """Extends the leases of attempts that are still running, and returns the void ones."""
         with self._database.writing() as session:
-            change = _attempt(ticket).values(done=done, total=total, phase=phase, changed_at=time.time())
-            alive = session.execute(change.returning(JobRow.id)).first() is not None
+            until = time.time() + lease
+            return [t for t in tickets if not session.scalar(_attempt(t, lease_until=until).returning(JobRow.sequence))]
+
+    def void(self, tickets: Sequence[Ticket]) -> list[Ticket]:
+        """Those whose rows have moved on."""
+        query = select(JobRow.id, JobRow.attempt).where(
+            JobRow.id.in_([t.job for t in tickets]), JobRow.state == State.RUNNING
+        )
+        with self._database.reading() as session:
+            running = {Ticket(*row) for row in session.execute(query)}
+        return [ticket for ticket in tickets if ticket not in running]
+
+    def progress(self, ticket: Ticket, step: Step) -> bool:
+        """Notes progress; False if the attempt is no longer the running one."""
+        values = {"change": JobRow.change + 1, "changed_at": time.time(), **vars(step)}
+        with self._database.writing() as session:
+            alive = session.scalar(_attempt(ticket, **values).returning(JobRow.sequence)) is not None
         if alive:
             self._changed(ticket.job)
         return alive
 
-    def finish(self, ticket: Ticket, result: str, certificates: Sequence[str]) -> None:
+    def finish(self, ticket: Ticket, answer: Answer) -> None:
         """The job succeeded: its result blob and its certificates become visible together."""
 
         def record(session: Session, job: JobRow) -> None:
-            job.result, job.done, job.phase = result, job.total, "done"
-            if certificates:
-                rows = [{"id": c, "job_id": job.id, "model_id": job.model_id} for c in certificates]
-                session.execute(insert(CertificateRow).on_conflict_do_nothing(), rows)
+            job.result, job.done, job.phase, job.share = answer.result, job.total, "done", 0.0
+            job.verdict, job.reusable, job.version = answer.verdict, answer.reusable, answer.version
+            job.start = answer.start or job.start
+            keep_certificates(session, job, answer.certificates)
 
         self._report(ticket, Event.FINISH, None, record)
+
+    def split(self, ticket: Ticket, parts: Sequence[JobRow], start: str | None = None) -> None:
+        """The attempt ends by handing out its parts; the job goes on once all of them are over.
+
+        start: blob of the searches that were dealt out.
+        """
+        with self._database.writing() as session:
+            job = _running(session, ticket)
+            if job is None:
+                return
+            job.compute_seconds += time.time() - (job.started_at or time.time())
+            job.owner = job.lease_until = None
+            job.parts = job.waiting = len(parts)
+            job.done, job.total, job.phase, job.start = 0, job.items, f"{len(parts)} parts", start
+            touch(job)
+            for part in parts:
+                part.state = State.QUEUED
+                session.add(part)
+            session.flush()
+            for part in parts:
+                record(session, part)
+        self._changed(ticket.job)
+
+    def parts(self, job: str) -> Sequence[JobRow]:
+        """The parts of a job, in order."""
+        with self._database.reading() as session:
+            return session.scalars(select(JobRow).where(JobRow.parent_id == job).order_by(JobRow.part)).all()
 
     def fail(self, ticket: Ticket, reason: str, error: dict[str, Any] | None = None) -> None:
         """The job cannot succeed."""
@@ -110,25 +268,37 @@ class JobStore:
         self._report(ticket, Event.REQUEUE, reason)
 
     def died(self, ticket: Ticket, reason: str) -> None:
-        """The worker died: the job is queued again, or failed if too many have."""
+        """The worker died: the job is queued again, later and later, or parked if too many have."""
         with self._database.writing() as session:
             job = _running(session, ticket)
             if job is not None:
-                _bury(job, reason)
+                job.deaths += 1
+                session.execute(update(NodeRow).where(NodeRow.id == job.owner).values(deaths=NodeRow.deaths + 1))
+                _bury(session, job, f"{reason}: attempt {job.deaths} of {MAX_DEATHS}")
         self._changed(ticket.job)
 
     def cancel(self, job: str) -> JobRow | None:
-        """Cancels a queued or running job.   Raises: IllegalTransition if it is over."""
+        """Cancels a queued or running job with all of its parts.   Raises: IllegalTransition if it is over."""
+        open_parts = select(JobRow).where(
+            JobRow.parent_id == job, JobRow.state.in_((State.QUEUED, State.RUNNING)), JobRow.id != job
+        )
         with self._database.writing() as session:
-            row = session.scalar(_named(job))
+            parts = session.scalars(open_parts.order_by(JobRow.part).with_for_update()).all()
+            row = session.scalar(_named(job).with_for_update())
             if row is not None:
-                _move(row, Event.CANCEL, "cancelled on request")
-        self._changed(job)
+                move(session, row, Event.CANCEL, "cancelled on request")
+                for part in parts:
+                    move(session, part, Event.CANCEL, "the whole job was cancelled")
+        for each in (job, *(part.id for part in parts)):
+            self._changed(each)
         return row
 
     def requeue_abandoned(self, owner: str) -> None:
         """Queues again what other supervisors left running; the caller holds the data directory, so they are dead."""
-        self._bury_all(select(JobRow).where(JobRow.state == State.RUNNING, JobRow.owner != owner), "the server stopped")
+        self._bury_all(
+            select(JobRow).where(JobRow.state == State.RUNNING, JobRow.owner.is_not(None), JobRow.owner != owner),
+            "the server stopped",
+        )
 
     def requeue_expired(self) -> bool:
         """Queues again whatever nobody has renewed in time; says whether there was any."""
@@ -137,9 +307,9 @@ class JobStore:
 
     def _bury_all(self, query: Select[JobRow], reason: str) -> bool:
         with self._database.writing() as session:
-            jobs = session.scalars(query).all()
+            jobs = session.scalars(query.with_for_update(skip_locked=True)).all()
             for job in jobs:
-                _bury(job, reason)
+                _bury(session, job, reason)
         for job in jobs:
             self._changed(job.id)
         return bool(jobs)
@@ -152,37 +322,43 @@ class JobStore:
         record: Callable[[Session, JobRow], None] = lambda session, job: None,
     ) -> None:
         """Moves the row if the ticket is still good; a void ticket changes nothing."""
+        parent = None
         with self._database.writing() as session:
             job = _running(session, ticket)
             if job is not None:
-                _move(job, event, reason)
                 record(session, job)
-        self._changed(ticket.job)
+                move(session, job, event, reason)
+                parent = job.parent_id
+        for each in (ticket.job, parent):
+            if each is not None:
+                self._changed(each)
+
+
+def keep_certificates(session: Session, job: JobRow, certificates: Sequence[str]) -> None:
+    """The certificates are the project's from now on; those it had already stay as they were."""
+    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    mine = {"project_id": job.project_id, "job_id": job.id, "model_id": job.model_id}
+    rows = [{"id": certificate, **mine} for certificate in certificates]
+    if rows:
+        session.execute(insert(CertificateRow).on_conflict_do_nothing(), rows)
 
 
 def _named(job: str) -> Select[JobRow]:
     return select(JobRow).where(JobRow.id == job)
 
 
-def _attempt(ticket: Ticket) -> Any:
-    return update(JobRow).where(
-        JobRow.id == ticket.job, JobRow.attempt == ticket.attempt, JobRow.state == State.RUNNING
-    )
+def _attempt(ticket: Ticket, **values: Any) -> Any:
+    mine = (JobRow.id == ticket.job, JobRow.attempt == ticket.attempt, JobRow.state == State.RUNNING)
+    return update(JobRow).where(*mine).values(**values)
 
 
 def _running(session: Session, ticket: Ticket) -> JobRow | None:
-    return session.scalar(_named(ticket.job).where(JobRow.attempt == ticket.attempt, JobRow.state == State.RUNNING))
+    mine = _named(ticket.job).where(JobRow.attempt == ticket.attempt, JobRow.state == State.RUNNING)
+    return session.scalar(mine.with_for_update())
 
 
-def _move(job: JobRow, event: Event, reason: str | None) -> None:
-    state = transition(State(job.state), event)
-    job.state, job.reason, job.changed_at = state, reason, time.time()
-    if state is not State.RUNNING:
-        job.owner = job.lease_until = None
-    if state.final:
-        job.finished_at = job.changed_at
-
-
-def _bury(job: JobRow, reason: str) -> None:
-    job.deaths += 1
-    _move(job, after_death(job.deaths), f"{reason}: attempt {job.deaths} of {MAX_DEATHS}")
+def _bury(session: Session, job: JobRow, reason: str) -> None:
+    """Tried again after a while, or parked."""
+    job.parked = job.deaths >= MAX_DEATHS or job.attempt >= MAX_ATTEMPTS
+    job.not_before = time.time() + delay(job.attempt)
+    move(session, job, Event.FAIL if job.parked else Event.REQUEUE, reason)

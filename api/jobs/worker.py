@@ -7,62 +7,63 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from provenn.api.blobs import Blobs
-from provenn.api.certification import ItemResult, LoadedModel, Options, certify, load_model
+from provenn.api.certification import ItemResult, LoadedModel, Options, certify
 from provenn.api.jobs import derivatives
 from provenn.api.jobs.child import Reporter
+from provenn.api.jobs.loading import loaded, readings
+from provenn.api.jobs.progressing import told
+from provenn.api.jobs.results import answered, kept, stored
+from provenn.api.jobs.workspace import Outbox
 from provenn.api.lipschitz import Options as LipschitzOptions
-from provenn.api.lipschitz import bound, load
+from provenn.api.lipschitz import bound
 from provenn.api.lipschitz_question import Around, Question
 from provenn.api.radius import LIPSCHITZ, Batch, radii
 from provenn.api.report import Point, lipschitz_report, report
-from provenn.api.schemas import Inputs, JobRequest, JobResult, LipschitzRequest
+from provenn.api.schemas import Inputs, JobRequest, LipschitzRequest
 from provenn.solvers.base import Progress
-from provenn.verifier.certificate.bundle import to_zip
 from provenn.verifier.numbers import spoken
 from provenn.verifier.spec import Specification
 from provenn.verifier.spec_json import robustness
 from provenn.verifier.spec_reader import read_specification
 
-PROGRESS_SECONDS = 0.25
 CHUNK_COORDINATES = 1 << 16
 """Input coordinates of the items certified together: bounds the memory that their exact rationals take."""
 
 
 @dataclass(frozen=True)
 class Certify:
-    """A job: the blobs of its model and its request, and where to compute."""
+    """A job: the files of its model and its request, where to leave what is made, and where to compute."""
 
-    blobs: Path
-    model: str
-    request: str
+    model: Path
+    request: Path
+    folder: Path
     device: str
 
     def run(self, reporter: Reporter) -> dict[str, Any]:
-        """The result's blob and the certificates'; every blob is written before it is named."""
+        """The digests of the result's and the certificates' files, each of which is written before it is named."""
         start = time.monotonic()
-        blobs = Blobs(self.blobs)
-        request = JobRequest.model_validate_json(blobs.get(self.request))
+        out = Outbox(self.folder)
+        request = JobRequest.model_validate_json(self.request.read_bytes())
         if request.lipschitz is not None:
-            return self._bounded(blobs, request, request.lipschitz, reporter)
+            return self._bounded(out, request, request.lipschitz, reporter)
         if request.derivatives is not None:
-            return self._derived(blobs, request, reporter)
-        model = load_model(blobs.get(self.model))
+            return self._derived(out, request, reporter)
+        model = loaded(self.model)
         points = list(_points(request))
         stats = {"load_seconds": time.monotonic() - start}
         results: list[ItemResult] = []
         certificates: list[str | None] = []
         size = max(1, CHUNK_COORDINATES // math.prod(model.graph.input_shape))
         if request.method == LIPSCHITZ and request.inputs is not None:
-            results = _by_constants(model, request, request.inputs, _progress(reporter, 0, len(points)))
-            certificates = _stored(blobs, results)
+            results = _by_constants(model, request, request.inputs, told(reporter, 0, len(points)))
+            certificates = stored(out, results)
         for first in range(len(results), len(points), size):
             chunk = points[first : first + size]
             left = request.budget.seconds - (time.monotonic() - start)
@@ -74,44 +75,31 @@ class Certify:
                 certificates=request.certificates,
                 semantics=request.semantics,
             )
-            progress = _progress(reporter, first, len(points))
+            progress = told(reporter, first, len(points))
             done = certify(model, [_specification(request, p, model) for p in chunk], options, progress)
-            certificates += _stored(blobs, done)
+            certificates += stored(out, done)
             results += done
         stats["seconds"] = time.monotonic() - start
-        answer = report(points, results, certificates, stats)
-        made = sorted({c for c in certificates if c is not None})
-        return {"result": blobs.put(answer.model_dump_json().encode()), "certificates": made}
+        return answered(out, report(points, results, certificates, stats))
 
-    def _bounded(
-        self, blobs: Blobs, request: JobRequest, asked: LipschitzRequest, reporter: Reporter
-    ) -> dict[str, Any]:
+    def _bounded(self, out: Outbox, request: JobRequest, asked: LipschitzRequest, reporter: Reporter) -> dict[str, Any]:
         """The same of a job about a Lipschitz constant."""
         start = time.monotonic()
-        model = load(blobs.get(self.model))
+        model = readings(self.model)
         stats = {"load_seconds": time.monotonic() - start}
         options = LipschitzOptions(request.method, asked.solver, request.budget.seconds, request.seed)
-        result = bound(model, question(asked), options, _progress(reporter, 0, 0))
+        result = bound(model, question(asked), options, told(reporter, 0, 0))
         stats["seconds"] = time.monotonic() - start
-        return _kept(blobs, request, result.certificate, lambda name: lipschitz_report(result, name, stats))
+        return kept(out, request, result.certificate, lambda name: lipschitz_report(result, name, stats))
 
-    def _derived(self, blobs: Blobs, request: JobRequest, reporter: Reporter) -> dict[str, Any]:
+    def _derived(self, out: Outbox, request: JobRequest, reporter: Reporter) -> dict[str, Any]:
         """The same of a job about derivatives."""
         start = time.monotonic()
-        model = load_model(blobs.get(self.model), slopes=True)
+        model = loaded(self.model, slopes=True)
         stats = {"load_seconds": time.monotonic() - start}
-        files, told = derivatives.answered(request, model, _progress(reporter, 0, 0))
+        files, reported = derivatives.answered(request, model, told(reporter, 0, 0))
         stats["seconds"] = time.monotonic() - start
-        return _kept(blobs, request, files, lambda name: told(name, stats))
-
-
-def _kept(
-    blobs: Blobs, request: JobRequest, files: dict[str, bytes] | None, told: Callable[[str | None], JobResult]
-) -> dict[str, Any]:
-    """The answer of a job with one item: its certificate's files, and its result once these have an id."""
-    certificate = blobs.put(to_zip(files)) if files is not None and request.certificates else None
-    result = blobs.put(told(certificate).model_dump_json().encode())
-    return {"result": result, "certificates": [] if certificate is None else [certificate]}
+        return kept(out, request, files, lambda name: reported(name, stats))
 
 
 def question(asked: LipschitzRequest) -> Question:
@@ -127,13 +115,6 @@ def _by_constants(model: LoadedModel, request: JobRequest, asked: Inputs, progre
     options = LipschitzOptions(seconds=request.budget.seconds, seed=request.seed)
     results = radii(model, batch, options, progress).certified([spoken(e) for e in asked.epsilons])
     return results if request.certificates else [replace(result, certificate=None) for result in results]
-
-
-def _stored(blobs: Blobs, results: Sequence[ItemResult]) -> list[str | None]:
-    """Ids of the certificates; several results may share one."""
-    shared = {id(r.certificate): r.certificate for r in results if r.certificate is not None}
-    names = {key: blobs.put(to_zip(files)) for key, files in shared.items()}
-    return [names.get(id(r.certificate)) for r in results]
 
 
 def _points(request: JobRequest) -> Iterator[Point]:
@@ -159,16 +140,3 @@ def _specification(request: JobRequest, point: Point, model: LoadedModel) -> Spe
         clip=batch.clip,
         target=batch.target,
     )
-
-
-def _progress(reporter: Reporter, first: int, items: int) -> Progress:
-    """Reports over the whole job, at most every PROGRESS_SECONDS."""
-    last = -math.inf
-
-    def progress(done: int, total: int, phase: str) -> None:
-        nonlocal last
-        if time.monotonic() - last >= PROGRESS_SECONDS:
-            last = time.monotonic()
-            reporter.send({"progress": [first + done, max(items, total), phase]})
-
-    return progress

@@ -1,36 +1,29 @@
-"""Jobs: refused at the door where possible, then queued, followed, cancelled."""
+"""Jobs: refused at the door where possible, then queued, listed, followed, cancelled, tried again."""
 
 from __future__ import annotations
 
-import asyncio
-import math
+import re
 import uuid
-from collections.abc import AsyncIterable
-from contextlib import suppress
-from datetime import UTC, datetime
-from typing import Annotated
+from dataclasses import dataclass
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Depends, Query, Response
-from fastapi.concurrency import run_in_threadpool
-from fastapi.sse import EventSourceResponse, ServerSentEvent
+from fastapi import APIRouter, Body, Depends, Header, Query, Response
+from pydantic import AwareDatetime, BeforeValidator
 
-from provenn.api.database import JobRow, ModelRow
-from provenn.api.jobs.inspection import InspectDerivatives, InspectSpecification
+from provenn.api.auth import FORBIDDEN, Caller, Reader, Submitter
 from provenn.api.jobs.model import State
-from provenn.api.jobs.worker import question
-from provenn.api.lipschitz import Options
-from provenn.api.lipschitz_jacobian import METHODS as JACOBIAN_METHODS
-from provenn.api.problems import invalid, not_found
-from provenn.api.radius import LIPSCHITZ
-from provenn.api.routes.paging import Cursor, Limit, next_cursor
-from provenn.api.schemas import Inputs, Job, JobRequest, JobResult, Jobs, JobStatus, LipschitzRequest, Progress
+from provenn.api.jobs.questions import question
+from provenn.api.jobs.store import Which
+from provenn.api.keys import Scope, allows
+from provenn.api.problems import CONFLICT, not_found, problem
+from provenn.api.routes.admission import check
+from provenn.api.routes.paging import Cursor, Limit, next_cursor, unknown_cursor
+from provenn.api.routes.shown import status, transition
+from provenn.api.schemas import Digest, Job, JobRequest, JobResult, Jobs, JobStatus
 from provenn.api.service import Parts, Service
-from provenn.solvers.portfolio import backend
-from provenn.verifier.errors import BackendError, ResourceLimit
+from provenn.api.tables import JobRow
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
-REREAD_SECONDS = 5.0
-"""How long an event stream trusts that nobody changed the row without saying so."""
 MODEL_ID = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 EXAMPLES = {
     "images": {
@@ -79,51 +72,142 @@ EXAMPLES = {
         },
     },
 }
+AT_ONCE: dict[int | str, dict[str, Any]] = {
+    200: {"model": JobStatus, "description": "Nothing is left to do: an earlier job, or its answer"}
+}
+AGAIN = (
+    "project_id", "model_id", "kind", "method", "seconds", "seed", "certificates", "items", "request", "bytes",
+    "question",
+)  # fmt: skip
+"""What a job that is tried again has in common with the first."""
+URGENT = 0
+"""The largest priority that needs no scope but submit."""
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        pattern="^[ -~]+$",
+        description="any text: the same request with it again is the same job",
+    ),
+]
 
 
-@router.post("", status_code=202, summary="Queue a job")
+@router.post("", status_code=202, summary="Queue a job", responses=AT_ONCE)
 def submit(
     request: Annotated[JobRequest, Body(openapi_examples=EXAMPLES)],
+    who: Submitter,
     parts: Parts,
     response: Response,
+    idempotency_key: IdempotencyKey = None,
 ) -> JobStatus:
-    """Checks the request as far as that is possible without computing, then queues it."""
-    model = parts.catalogue.model(request.model)
+    """Checks the request as far as that is possible without computing, then queues it.
+
+    Where the project has checked certificates that answer the same question the job has succeeded at once.
+    """
+    model = parts.catalogue.model(who.project, request.model)
     if model is None:
         raise not_found("model", request.model)
-    _check(request, model, parts)
-    blob = parts.blobs.put(request.model_dump_json().encode())
-    row = parts.jobs.add(
-        JobRow(
-            id=uuid.uuid4().hex,
-            model_id=model.id,
-            method=request.method,
-            seconds=request.budget.seconds,
-            seed=request.seed,
-            certificates=request.certificates,
-            items=request.items,
-            request=blob,
-        )
+    if request.priority > _most_urgent(who):
+        raise problem(FORBIDDEN, f"a priority above {URGENT} needs the scope {Scope.ADMIN}", scope=Scope.ADMIN)
+    check(request, model, parts)
+    body = request.model_dump_json().encode()
+    new = JobRow(
+        id=uuid.uuid4().hex,
+        project_id=who.project,
+        key_id=who.key,
+        kind=request.kind,
+        bytes=len(body),
+        model_id=model.id,
+        method=request.method,
+        seconds=request.budget.seconds,
+        seed=request.seed,
+        certificates=request.certificates,
+        items=request.items,
+        priority=request.priority,
+        question=question(request) if request.cache else None,
+        request=parts.blobs.put(body),
     )
-    parts.engine.wake()
+    return _submitted(new, parts, response, idempotency_key)
+
+
+def _most_urgent(who: Caller) -> int:
+    return 10 if allows(who.scopes, Scope.ADMIN) else URGENT
+
+
+def _submitted(new: JobRow, parts: Service, response: Response, key: str | None = None) -> JobStatus:
+    row = parts.submissions.submit(new, key)
+    if row.id != new.id:
+        response.headers["Idempotency-Replayed"] = "true"
+        response.status_code = 200
+    elif row.state == State.QUEUED:
+        parts.engine.wake()
+    else:
+        response.status_code = 200
     response.headers["Location"] = f"/v1/jobs/{row.id}"
-    return _status(row)
+    return status(row)
+
+
+def _written(given: object) -> object:
+    """A time begins with a year: a plain number would be read as seconds."""
+    if isinstance(given, str) and not re.match(r"\d{4}-", given, re.ASCII):
+        raise ValueError("give a date and a time, as 2026-03-01T12:00:00Z")
+    return given
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_written)]
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Which jobs a list has."""
+
+    state: Annotated[
+        tuple[State, ...], Query(description="only jobs in this state; several times: in any of these")
+    ] = ()
+    model: Annotated[Digest | None, Query(description="only jobs about this model")] = None
+    kind: Annotated[str | None, Query(max_length=32, description="inputs, specification, lipschitz, ...")] = None
+    method: Annotated[str | None, Query(max_length=64, description="as the jobs asked for it")] = None
+    verdict: Annotated[str | None, Query(max_length=32, description="verified, falsified, unknown or timeout")] = None
+    parked: Annotated[bool | None, Query(description="whether too many workers died of it")] = None
+    parent: Annotated[
+        str | None, Query(pattern="^[0-9a-f]{32}$", description="only the parts of this job, which no other list has")
+    ] = None
+    created_after: Annotated[Moment | None, Query(description="only jobs from this time on")] = None
+    created_before: Annotated[Moment | None, Query(description="only jobs from before this time")] = None
+
+    def of(self, project: str, cursor: str | None) -> Which:
+        """The same, as the store has it."""
+        after, before = self.created_after, self.created_before
+        return Which(
+            project,
+            self.state,
+            self.model,
+            self.kind,
+            self.method,
+            self.verdict,
+            self.parked,
+            since=None if after is None else after.timestamp(),
+            until=None if before is None else before.timestamp(),
+            parent=self.parent,
+            before=cursor,
+        )
 
 
 @router.get("", summary="List jobs")
 def jobs(
-    parts: Parts,
-    limit: Limit = 20,
-    cursor: Cursor = None,
-    state: Annotated[State | None, Query(description="only jobs in this state")] = None,
+    who: Reader, parts: Parts, filters: Annotated[Filters, Depends()], limit: Limit = 20, cursor: Cursor = None
 ) -> Jobs:
-    """The newest jobs first, without their results."""
-    rows = parts.jobs.page(limit, cursor, state)
-    return Jobs(items=[_status(row) for row in rows], next=next_cursor(rows, limit))
+    """The newest jobs first, without their results; parts only where their parent is given."""
+    if cursor is not None and parts.jobs.get(cursor, who.project) is None:
+        raise unknown_cursor(cursor)
+    rows = parts.jobs.page(limit, filters.of(who.project, cursor))
+    return Jobs(items=[status(row) for row in rows], next=next_cursor(rows, limit))
 
 
-def _existing(job: str, parts: Parts) -> JobRow:
-    row = parts.jobs.get(job)
+def _existing(job: str, who: Reader, parts: Parts) -> JobRow:
+    row = parts.jobs.get(job, who.project)
     if row is None:
         raise not_found("job", job)
     return row
@@ -134,102 +218,27 @@ Existing = Annotated[JobRow, Depends(_existing)]
 
 @router.get("/{job}", summary="Follow a job")
 def job(row: Existing, parts: Parts) -> Job:
-    """State, progress, and the result once there is one."""
+    """State, progress, every state before it, its parts, and the result once there is one."""
     result = None if row.result is None else JobResult.model_validate_json(parts.blobs.get(row.result))
-    return Job(**vars(_status(row)), result=result)
+    history = [transition(state) for state in parts.jobs.transitions(row.id)]
+    return Job(**vars(status(row)), history=history, parts=parts.jobs.tally(row.id), result=result)
 
 
 @router.delete("/{job}", status_code=202, summary="Cancel a job")
-def cancel(row: Existing, parts: Parts) -> JobStatus:
+def cancel(row: Existing, who: Submitter, parts: Parts) -> JobStatus:
     """Cancels a queued or running job and kills its worker; 409 if the job is over."""
     cancelled = parts.jobs.cancel(row.id)
     parts.engine.interrupt(row.id)
-    return _status(cancelled or row)
+    return status(cancelled or row)
 
 
-@router.get("/{job}/events", response_class=EventSourceResponse, summary="Stream a job's progress")
-async def events(row: Existing, parts: Parts) -> AsyncIterable[ServerSentEvent]:
-    """A `progress` event at every change, then one `end`; the data is the job without its result.
-
-    A stream that closes without `end` means that the server stopped.
-    """
-    with parts.watch.listen(row.id) as change:
-        while not parts.watch.closed:
-            change.clear()
-            current = await run_in_threadpool(parts.jobs.get, row.id) or row
-            final = State(current.state).final
-            yield ServerSentEvent(data=_status(current), event="end" if final else "progress")
-            if final:
-                return
-            with suppress(TimeoutError):
-                await asyncio.wait_for(change.wait(), REREAD_SECONDS)
-
-
-def _check(request: JobRequest, model: ModelRow, parts: Service) -> None:
-    """What can be refused now.   Raises: a problem, BackendError, ResourceLimit, InvalidSpecification."""
-    inputs, outputs = math.prod(model.summary["input_shape"]), math.prod(model.summary["output_shape"])
-    longest = parts.settings.job_seconds
-    if request.budget.seconds > longest:
-        raise invalid("/budget/seconds", f"{request.budget.seconds:g} is above the limit of {longest:g} seconds")
-    if request.items > parts.settings.max_items:
-        raise ResourceLimit(f"inputs times radii ({request.items})", str(parts.settings.max_items))
-    if request.lipschitz is not None:
-        _check_lipschitz(request.lipschitz, request.method, inputs, outputs)
-        return
-    if request.derivatives is not None:
-        parts.engine.inspect(InspectDerivatives(request.model_dump_json(), inputs, outputs))
-        return
-    if request.method != LIPSCHITZ:
-        backend(request.method)
-    if request.inputs is not None:
-        _check_inputs(request.inputs, inputs, outputs)
-    else:
-        parts.engine.inspect(InspectSpecification(request.specification_text(), inputs, outputs))
-
-
-def _check_lipschitz(asked: LipschitzRequest, method: str, inputs: int, outputs: int) -> None:
-    Options(method, asked.solver)
-    about = question(asked)
-    about.statement(inputs, outputs)
-    if asked.norm == "1" and about.outward in ("1", "2") and method not in ("auto", *JACOBIAN_METHODS):
-        raise BackendError(method, f"it has no bound from l1 to l{about.outward}: take auto or crown")
-
-
-def _check_inputs(batch: Inputs, inputs: int, outputs: int) -> None:
-    for index, values in enumerate(batch.inputs):
-        if len(values) != inputs:
-            raise invalid(f"/inputs/inputs/{index}", f"{len(values)} numbers, but the network has {inputs} inputs")
-    for index, label in enumerate(batch.labels):
-        if label >= outputs:
-            raise invalid(f"/inputs/labels/{index}", f"label {label}, but the classes are 0 to {outputs - 1}")
-    if batch.target is not None and (batch.target >= outputs or batch.target in batch.labels):
-        raise invalid("/inputs/target", f"class {batch.target} is a label, or not among the {outputs} classes")
-    if batch.clip is not None:
-        low, high = batch.clip[0] - min(batch.epsilons), batch.clip[1] + min(batch.epsilons)
-        for index, values in enumerate(batch.inputs):
-            if min(values) < low or max(values) > high:
-                raise invalid(f"/inputs/inputs/{index}", f"nothing within the radius lies in clip {list(batch.clip)}")
-
-
-def _status(row: JobRow) -> JobStatus:
-    return JobStatus(
-        id=row.id,
-        model=row.model_id,
-        state=State(row.state),
-        reason=row.reason,
-        error=row.error,
-        method=row.method,
-        seconds=row.seconds,
-        seed=row.seed,
-        certificates=row.certificates,
-        attempt=row.attempt,
-        progress=Progress(done=row.done, total=row.total, phase=row.phase),
-        created_at=_time(row.created_at),
-        changed_at=_time(row.changed_at),
-        started_at=None if row.started_at is None else _time(row.started_at),
-        finished_at=None if row.finished_at is None else _time(row.finished_at),
-    )
-
-
-def _time(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
+@router.post("/{job}/retry", status_code=202, summary="Try a job again", responses=AT_ONCE)
+def retry(row: Existing, who: Submitter, parts: Parts, response: Response) -> JobStatus:
+    """A new job with the same request; 409 unless this one is over and has not succeeded, or if it is a part."""
+    if row.parent_id is not None:
+        raise problem(CONFLICT, f"this is a part: try the whole job {row.parent_id} again", state=row.state)
+    if not State(row.state).final or row.state == State.SUCCEEDED:
+        raise problem(CONFLICT, f"a job that is {row.state} cannot be tried again", state=row.state)
+    same = {name: getattr(row, name) for name in AGAIN}
+    priority = min(row.priority, _most_urgent(who))
+    return _submitted(JobRow(id=uuid.uuid4().hex, key_id=who.key, priority=priority, **same), parts, response)

@@ -5,19 +5,21 @@ from __future__ import annotations
 from importlib.metadata import version
 
 from fastapi import APIRouter
-from obstore.exceptions import BaseError
 from sqlalchemy.exc import SQLAlchemyError
 
+from provenn.api.auth import Reader
+from provenn.api.blob_errors import BlobsUnavailable
 from provenn.api.problems import UNAVAILABLE, problem
 from provenn.api.schemas import BackendInfo, Health, Readiness
 from provenn.api.service import Parts, Service
+from provenn.models.sandbox import layers
 from provenn.solvers.portfolio import BACKENDS
 
 router = APIRouter(tags=["system"])
 
 
 @router.get("/v1/backends", summary="List the methods")
-def backends() -> list[BackendInfo]:
+def backends(who: Reader) -> list[BackendInfo]:
     """The methods a job may name, and what each can do here."""
     return [
         BackendInfo(
@@ -41,8 +43,10 @@ def healthz() -> Health:
 @router.get("/readyz", summary="Can it take work?")
 def readyz(parts: Parts) -> Readiness:
     """Tries the database and the blobs and asks the engine; 503 with the same members if any cannot work."""
-    found = Readiness(database=_database(parts), blobs=_blobs(parts), engine=parts.engine.status)
-    bad = [f"{name}: {state}" for name, state in found if state != "ready"]
+    states = {"database": _database(parts), "blobs": _blobs(parts), "engine": parts.engine.status}
+    slots = parts.nodes.slots() if states["database"] == "ready" else None
+    found = Readiness(**states, sandbox=dict(layers()), slots=slots)
+    bad = [f"{name}: {state}" for name, state in states.items() if state != "ready"]
     if bad:
         raise problem(UNAVAILABLE, "; ".join(bad), **found.model_dump())
     return found
@@ -59,6 +63,8 @@ def _database(parts: Service) -> str:
 def _blobs(parts: Service) -> str:
     try:
         parts.blobs.probe()
-    except (OSError, BaseError) as error:
-        return f"the blob folder cannot be used ({type(error).__name__})"
+    except BlobsUnavailable as error:
+        return f"blobs cannot be kept: {error.reason}"
+    except OSError as error:
+        return f"blobs cannot be kept ({type(error).__name__})"
     return "ready"

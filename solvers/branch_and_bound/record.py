@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -105,6 +105,34 @@ class Record:
             self.complete = False
             self._splits, self._proofs, self._bounded = [], [], []
         return self.complete
+
+    def continued(self) -> Record:
+        """An empty record whose numbers go on where this one's end."""
+        record = Record(self._left_bytes / 2**20)
+        record.complete, record._next = self.complete, self._next
+        return record
+
+    @property
+    def end(self) -> int:
+        """The first number that is not given out."""
+        return self._next
+
+    def take_in(self, other: Record, since: int) -> int:
+        """Takes in a record that was continued from this one when its numbers ended at `since`.
+
+        Gives what is added to the other's numbers from there on.
+        """
+        by = self._next - since
+        self._next += other._next - since
+        self.complete = self.complete and other.complete
+        size = sum(64 * len(s.id) for s in other._splits) + sum(p.nbytes for p in other._proofs)
+        if self._has_room(size + sum(8 * len(ids) for ids in other._bounded)):
+            self._splits += [
+                replace(s, id=_moved(s.id, since, by), left=s.left + by, right=s.right + by) for s in other._splits
+            ]
+            self._proofs += [replace(p, id=_moved(p.id, since, by)) for p in other._proofs]
+            self._bounded += [_moved(ids, since, by) for ids in other._bounded]
+        return by
 
     def tree(self, root: int, names: Mapping[int, str], relus: Mapping[int, tuple[str, Int]]) -> Tree:
         """The tree below part `root` and its proofs, by the checker's names.
@@ -235,6 +263,10 @@ class Record:
         complete, numbers, room = about.tolist()
         record.complete, record._next, record._left_bytes = bool(complete), int(numbers), room
         return record
+
+
+def _moved(ids: Int, first: int, by: int) -> Int:
+    return np.where(ids >= first, ids + by, ids)
 
 
 def _pieces(blocks: Iterable[T], size: Callable[[T], int], kind: Callable[[T], Hashable]) -> Iterator[list[T]]:

@@ -12,7 +12,7 @@ import torch
 
 from provenn.solvers.ascent import polish
 from provenn.solvers.attack import Replayed, replay
-from provenn.solvers.base import Backend, Budget, Outcome, Problem, Progress, Result, Verdict, silent
+from provenn.solvers.base import Backend, Budget, Outcome, Phase, Problem, Progress, Result, Verdict, silent
 from provenn.solvers.branch_and_bound.descent import Descent
 from provenn.solvers.branch_and_bound.exhaustion import require_exhausted
 from provenn.solvers.branch_and_bound.input_split import InputSplit
@@ -95,7 +95,8 @@ class BranchAndBound(Backend):
 class _Search:
     """One case. reason: why the last thing tried came to nothing; exhausted: because the memory did.
 
-    left: seconds when the time was last looked at; ended: it did not suffice for another step.
+    left: seconds when the time was last looked at; ended: it did not suffice for another step; last: no other way of
+    splitting would be tried after this one.
     """
 
     backend: BranchAndBound
@@ -109,6 +110,7 @@ class _Search:
     exhausted: bool = False
     left: float | None = None
     ended: bool = False
+    last: bool = False
 
     def run(self, progress: Progress, place: tuple[int, int]) -> tuple[Outcome, Tally]:
         """The outcome, and what was done for it."""
@@ -121,7 +123,9 @@ class _Search:
         return replace(outcome, seconds=time.monotonic() - start, reason=reason), self.tally
 
     def _line(self) -> str:
-        return f"{self.backend.name}: {self.tally.domains} parts, {self.tally.closed:.1%} decided"
+        words = f"{self.backend.name}: {self.tally.domains} parts, {self.tally.closed:.1%} decided"
+        divisible = self.kept is not None and (self.last or self.tally.closed >= LEAST)
+        return Phase(words, None, self.tally.domains, self.tally.closed, divisible)
 
     def _over(self) -> bool:
         """Whether the time has ended, but for what saving and the step before took."""
@@ -183,7 +187,8 @@ class _Search:
             ways = ["input", "neuron"] if few else ["neuron"]
         if saved is None:
             return ways
-        return ways[ways.index(saved.way) :] if saved.way in ways else [saved.way]
+        whole = saved.way in ways and not self.problem.part
+        return ways[ways.index(saved.way) :] if whole else [saved.way]
 
     def _space(self, way: str, packed: Packed, record: Record) -> Space:
         if way == "input":
@@ -198,7 +203,7 @@ class _Search:
         However it ends, what is open is saved.
         """
         way, saved = chosen
-        self.reason = None
+        self.reason, self.last = None, rest is None
         self.tally = Tally(self.tally.domains, self.tally.discarded) if saved is None else saved.tally
         try:
             space = self._caught(lambda: self._space(way, packed, Record() if saved is None else saved.record))
@@ -216,9 +221,9 @@ class _Search:
                 found = found or self._caught(lambda: descent.run(partial(self._gives_way, rest), report))
             finally:
                 bound, left = min(queue.lowest, self.tally.lowest, 0.0), len(queue)
-                if found is None and left:
+                if found is None and (left or self.problem.part):
                     descent.save()
-        if self.kept is not None and (found is not None or not left):
+        if self.kept is not None and not self.problem.part and (found is not None or not left):
             self.kept.remove()
         return self._outcome(space, found, bound, left)
 

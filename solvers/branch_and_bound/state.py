@@ -83,6 +83,12 @@ class State:
         return cls(texts["way"], Record.of(_read(path, "record.")), tally, least, blocks_of(_read(path, "open.")))
 
 
+def names(path: Path) -> tuple[str, str]:
+    """Network and key of the search in a file.   Raises: BackendError if it is broken."""
+    texts, _ = _head(path)
+    return texts["network"], texts["key"]
+
+
 def owner(path: Path, network: str) -> str:
     """The key of the case whose state a file holds.   Raises: BackendError if it is broken, or of another network."""
     texts, _ = _head(path)

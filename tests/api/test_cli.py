@@ -76,12 +76,12 @@ def test_inspect(provenn: Command, tmp_path: Path) -> None:
     assert "Relu" in provenn("inspect", model).out
 
 
-def test_check_and_version_load_no_torch(tmp_path: Path) -> None:
+def test_check_and_version_load_no_torch(provenn: Command, tmp_path: Path) -> None:
     (tmp_path / "plain.onnx").write_bytes(PLAIN)
     (tmp_path / "p.vnnlib").write_text(PROPERTY)
-    certified = process("certify", "plain.onnx", "--spec", "p.vnnlib", "--out", "proof", "--json", folder=tmp_path)
-    assert (certified.returncode, certified.stderr) == (0, "")
-    assert json.loads(certified.stdout)["verdict"] == "verified"
+    files = (tmp_path / "plain.onnx", "--spec", tmp_path / "p.vnnlib", "--out", tmp_path / "proof")
+    certified = provenn("certify", *files, "--json")
+    assert (certified.code, certified.err, certified.json["verdict"]) == (0, "", "verified")
     code = (
         "import sys; from provenn.api.cli import main; code = main(sys.argv[1:]);"
         "sys.exit(code or 99 * bool({'torch', 'onnxruntime', 'fastapi', 'sqlalchemy'} & set(sys.modules)))"
@@ -96,7 +96,9 @@ def test_check_and_version_load_no_torch(tmp_path: Path) -> None:
 def test_exit_codes_of_processes(tmp_path: Path) -> None:
     (tmp_path / "plain.onnx").write_bytes(PLAIN)
     (tmp_path / "unsafe.vnnlib").write_text(PROPERTY.replace("(<= Y_0 Y_1)", "(>= Y_0 Y_1)"))
-    assert process("certify", "plain.onnx", "--spec", "unsafe.vnnlib", folder=tmp_path).returncode == 10
+    certified = process("certify", "plain.onnx", "--spec", "unsafe.vnnlib", "--json", folder=tmp_path)
+    assert (certified.returncode, certified.stderr) == (10, "")
+    assert json.loads(certified.stdout)["verdict"] == "falsified"
     assert process("check", "plain.onnx", "--model", "plain.onnx", folder=tmp_path).returncode == 13
     assert process("inspect", "unsafe.vnnlib", folder=tmp_path).returncode == 2
 

@@ -75,6 +75,64 @@ def test_nothing_there() -> None:
                 client.job("any")
 
 
+def test_a_request_that_is_sent_again_is_one_job_and_can_be_found(client: Client) -> None:
+    model = client.upload(PLAIN).id
+    inputs = Inputs(inputs=[[1.0, 0.0]], labels=[0], epsilons=[0.125])
+    request = JobRequest(model=model, inputs=inputs, cache=False)
+    first, again = client.submit(request, "again"), client.submit(request, "again")
+    assert first.id == again.id
+    client.wait(first.id)
+    found = [job.id for job in client.jobs(model=model, state=["succeeded", "failed"], limit=1)]
+    assert first.id in found
+    assert len(found) == len(set(found))
+
+
+def test_events_and_another_try(client: Client) -> None:
+    job = client.submit(JobRequest.model_validate({"model": client.upload(LARGE).id, **slow_request()}))
+    events = client.events(job.id)
+    assert next(events).data["state"] == "queued"
+    client.cancel(job.id)
+    whole = list(client.events(job.id))
+    assert [event.kind for event in list(events)[-2:]] == ["state", "end"]
+    assert [event.data["state"] for event in whole if event.kind == "state"][-1] == "cancelled"
+    ids = [event.id for event in whole if event.id is not None]
+    assert [event.id for event in client.events(job.id, ids[0]) if event.id is not None] == ids[1:]
+    again = client.retry(job.id)
+    assert again.id != job.id
+    client.cancel(again.id)
+    with pytest.raises(RequestRefused, match="no job"):
+        next(client.events("none"))
+
+
+def test_a_stream_that_breaks_off_is_taken_up_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("provenn.api.client.RECONNECT_SECONDS", 0.0)
+    asked: list[str | None] = []
+    first = b': ping\n\nevent: state\ndata: {"state": "queued"}\nid: 1\n\nevent: progress\ndata: {}\n'
+    second = b'event: state\ndata: {"state": "running"}\nid: 2\n\nevent: end\ndata: {}\n\n'
+
+    def service(request: httpx.Request) -> httpx.Response:
+        asked.append(request.headers.get("last-event-id"))
+        if len(asked) == 2:
+            raise httpx.ConnectError("gone")
+        return httpx.Response(200, content=first if len(asked) == 1 else second)
+
+    with Client("http://service", transport=httpx.MockTransport(service)) as client:
+        assert [(event.kind, event.id) for event in client.events("a")] == [("state", 1), ("state", 2), ("end", None)]
+    assert asked == [None, "1", "1"]
+
+    def silence(request: httpx.Request) -> httpx.Response:
+        asked.append(None)
+        return httpx.Response(200)
+
+    asked.clear()
+    with (
+        Client("http://service", transport=httpx.MockTransport(silence)) as client,
+        pytest.raises(ServiceUnreachable, match="before the job"),
+    ):
+        next(client.events("a"))
+    assert len(asked) == 6
+
+
 def test_ready(client: Client) -> None:
     assert client.ready()
 

@@ -7,13 +7,24 @@ import signal
 import socket
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from service_kit import LARGE, SMALL, Server, mlp, serving, slow_request, small_request, wait_for
 
+from provenn.api.jobs.child import NURSERY, Reporter
 from provenn.api.jobs.model import State
+from provenn.api.jobs.slot import Slot, slots_of
+from provenn.api.jobs.task import Limits, Order
+from provenn.api.settings import Settings
+from provenn.api.tables import JobRow
+from provenn.verifier.certificate.bundle import load_zip
+from provenn.verifier.check import check
+from provenn.verifier.spec_json import robustness
 
 
 def alive(pid: int) -> bool:
@@ -208,3 +219,125 @@ def test_readiness_names_what_is_wrong(tmp_path: Path, part: str) -> None:
 
 def hide(path: Path) -> None:
     path.rename(path.with_suffix(".hidden"))
+
+
+def test_a_batch_falls_into_parts_and_is_joined_again(tmp_path: Path) -> None:
+    images = np.random.default_rng(1).random((7, 4)).round(3).tolist()
+    request = {"inputs": images, "labels": [k % 3 for k in range(7)], "epsilons": [0.001, 0.01, 0.4]}
+    with serving(tmp_path, part_items=9) as server:
+        model = server.model(SMALL)
+        whole = server.ended(server.submit({"model": model, "inputs": request, "seed": 1, "method": "crown"}))
+        parts = server.service.jobs.parts(whole["id"])
+        assert [(part.state, part.items, part.parent_id) for part in parts] == [
+            (State.SUCCEEDED, 9, whole["id"]),
+            (State.SUCCEEDED, 12, whole["id"]),
+        ]
+        listed = server.client.get("/v1/jobs").json()["items"]
+    with serving(tmp_path, part_items=0) as server:
+        alone = server.ended(server.submit({"model": model, "inputs": request, "seed": 1, "method": "crown"}))
+    assert [job["id"] for job in listed] == [whole["id"]]
+    told = ("index", "input", "epsilon", "verdict", "certificate")
+    assert [[i[t] for t in told] for i in whole["result"]["items"]] == [
+        [i[t] for t in told] for i in alone["result"]["items"]
+    ]
+    assert whole["result"]["summary"] == alone["result"]["summary"]
+    assert whole["progress"]["done"] == 21
+
+
+def test_cancelling_a_batch_ends_its_parts(tmp_path: Path) -> None:
+    with serving(tmp_path, part_items=100) as server:
+        job = server.slow_job()
+        parts = wait_for(lambda: server.service.jobs.parts(job))
+        pids = wait_for(lambda: server.service.engine.worker_pids(parts[0].id))
+        server.client.delete(f"/v1/jobs/{job}")
+        wait_for(lambda: not alive(pids[0]))
+        assert {part.state for part in server.service.jobs.parts(job)} == {State.CANCELLED}
+        assert list((tmp_path / "work").iterdir()) == [] or wait_for(lambda: not any((tmp_path / "work").iterdir()))
+
+
+def test_a_part_that_fails_takes_the_batch_along(tmp_path: Path) -> None:
+    with serving(tmp_path, part_items=100) as server:
+        job = server.slow_job()
+        doomed = wait_for(lambda: server.service.jobs.parts(job))[0].id
+        for _ in range(3):
+            os.kill(server.pid(doomed), signal.SIGKILL)
+            wait_for(lambda: not server.service.engine.worker_pids(doomed))
+        found = server.ended(job)
+        assert found["state"] == State.FAILED
+        assert "part 1 of 2 failed: worker died (signal 9)" in found["reason"]
+
+
+def test_a_search_falls_into_parts_and_is_proved_as_one(tmp_path: Path) -> None:
+    network = mlp([8, 80, 80, 80, 3], seed=3)
+    centre = np.random.default_rng(5).random(8).round(3)
+    text = robustness(centre, label=1, epsilon=0.18, outputs=3).text.decode()
+    with serving(tmp_path, part_seconds=0.05) as server:
+        model = server.model(network)
+        asked = {"specification": text, "method": "branch-and-bound", "budget": {"seconds": 400}}
+        job = server.submit({"model": model, **asked})
+        found = server.ended(job)
+        parts = server.service.jobs.parts(job)
+        assert [part.state for part in parts] == [State.SUCCEEDED] * 2
+        (item,) = found["result"]["items"]
+        assert (item["verdict"], item["assurance"]) == ("verified", "checked")
+        files = load_zip(server.client.get(f"/v1/certificates/{item['certificate']}/bundle").content)
+        assert check(files, network).verdict == "verified"
+
+
+def test_a_worker_stays_for_the_next_job_of_its_network(tmp_path: Path) -> None:
+    with serving(tmp_path, workers=1) as server:
+        first, second = server.model(SMALL), server.model(mlp([4, 8, 3], seed=9))
+        pids = []
+        for model, radius in ((first, 0.01), (first, 0.02), (second, 0.01), (first, 0.03)):
+            job = server.submit(small_request(model, epsilons=[radius]))
+            assert server.ended(job)["state"] == State.SUCCEEDED
+            pids.append(waiting_pid(server))
+        assert pids[0] == pids[1]
+        assert len(set(pids)) == 3
+        os.kill(pids[3], signal.SIGKILL)
+        wait_for(lambda: not alive(pids[3]))
+        job = server.submit(small_request(first, epsilons=[0.04]))
+        assert (server.ended(job)["state"], server.job(job)["attempt"]) == (State.SUCCEEDED, 1)
+    assert not any(alive(pid) for pid in pids)
+
+
+def waiting_pid(server: Server) -> int:
+    (slot,) = server.service.engine.slots
+    assert slot.pid is not None
+    return slot.pid
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Says which GPUs this process may see, now and before it imported anything."""
+
+    def run(self, reporter: Reporter) -> dict[str, Any]:
+        first = Path("/proc/self/environ").read_bytes().split(b"\0")
+        return {"now": os.environ.get("CUDA_VISIBLE_DEVICES"), "first": [v.decode() for v in first if b"CUDA_V" in v]}
+
+
+def test_the_workers_of_a_gpu_see_it_alone_before_they_load_torch() -> None:
+    slots = slots_of(Settings(gpus="1,3", gpu_share=0.5, threads=1))
+    assert len(slots) == 4
+    job = JobRow(project_id="p", model_id="m")
+    child = slots[3].start(job, Order(Surroundings(), 60.0))
+    said = next(child.messages())["answer"]
+    slots[3].close()
+    assert said == {"now": "3", "first": ["CUDA_VISIBLE_DEVICES=3"]}
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
+
+
+@dataclass(frozen=True)
+class Spin:
+    """Computes for ever."""
+
+    def run(self, reporter: Reporter) -> dict[str, Any]:
+        while True:
+            pass
+
+
+def test_cpu_time_is_limited() -> None:
+    slot = Slot(NURSERY, Limits(1, None))
+    child = slot.start(JobRow(project_id="p", model_id="m"), Order(Spin(), 0.2))
+    assert list(child.messages()) == []
+    assert child.close() == -signal.SIGXCPU

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provenn.api.jobs.model import MAX_DEATHS, MOVES, Event, IllegalTransition, State, after_death, transition
+from provenn.api.jobs.model import LONGEST_DELAY, MOVES, Event, IllegalTransition, State, delay, transition
 
 
 @pytest.mark.parametrize("state", State)
@@ -35,5 +37,7 @@ def test_every_state_is_reached() -> None:
     assert {State.QUEUED, *MOVES.values()} == set(State)
 
 
-def test_a_job_survives_two_deaths() -> None:
-    assert [after_death(n) for n in range(1, MAX_DEATHS + 1)] == [Event.REQUEUE, Event.REQUEUE, Event.FAIL]
+def test_delays_double_up_to_the_longest() -> None:
+    delays = [delay(attempt) for attempt in range(1, 30)]
+    assert all(later == min(2 * earlier, LONGEST_DELAY) for earlier, later in pairwise(delays))
+    assert delays[-1] == LONGEST_DELAY

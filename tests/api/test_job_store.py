@@ -5,20 +5,26 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from service_kit import wait_for
 
 from provenn.api.catalogue import Catalogue
-from provenn.api.database import Database, DataDirectoryInUse, JobRow, ModelRow, exclusive
+from provenn.api.database import Database, DataDirectoryInUse, exclusive
 from provenn.api.jobs.model import IllegalTransition, State
-from provenn.api.jobs.store import JobStore, Ticket
+from provenn.api.jobs.store import Answer, JobStore, Step, Ticket, Which
+from provenn.api.tables import DEFAULT_PROJECT, JobRow, ModelRow
 
 MODEL = "0" * 64
+FOUND = Answer("result", [], "unknown", False, "0")
+PROVED = Answer("result", ["c" * 64], "verified", True, "0")
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(tmp_path / "test.db")
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.xdist_group("postgresql"))])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    url = f"sqlite:///{tmp_path / 'test.db'}"
+    database = Database(url if request.param == "sqlite" else request.getfixturevalue("postgresql")())
     Catalogue(database).add_model(ModelRow(id=MODEL, filename="m", bytes=1, summary={}))
     yield database
     database.close()
@@ -36,8 +42,7 @@ def add(store: JobStore, name: str) -> None:
 
 
 def claim(store: JobStore, owner: str = "me", lease: float = 60) -> Ticket:
-    job = store.claim(owner, lease)
-    assert job is not None
+    job = wait_for(lambda: store.claim(owner, lease))  # a job that was tried before waits a while
     return Ticket(job.id, job.attempt)
 
 
@@ -76,11 +81,11 @@ def test_an_old_attempt_can_report_nothing(store: JobStore) -> None:
     old = claim(store)
     store.died(old, "worker died (signal 9)")
     new = claim(store)
-    store.finish(old, "result", [])
+    store.finish(old, FOUND)
     store.fail(old, "nonsense")
-    assert not store.progress(old, 1, 1, "late")
+    assert not store.progress(old, Step(1, 1, "late"))
     assert state(store, "a").state == State.RUNNING
-    store.finish(new, "result", ["c" * 64])
+    store.finish(new, PROVED)
     assert (state(store, "a").state, state(store, "a").result) == (State.SUCCEEDED, "result")
 
 
@@ -125,7 +130,7 @@ def test_cancel_is_final(store: JobStore) -> None:
     add(store, "a")
     ticket = claim(store)
     store.cancel("a")
-    store.finish(ticket, "result", [])
+    store.finish(ticket, FOUND)
     assert state(store, "a").state == State.CANCELLED
     with pytest.raises(IllegalTransition):
         store.cancel("a")
@@ -135,8 +140,8 @@ def test_cancel_is_final(store: JobStore) -> None:
 def test_a_certificate_is_recorded_once(store: JobStore, database: Database) -> None:
     for name in "ab":
         add(store, name)
-        store.finish(claim(store), "result", ["c" * 64])
-    row = Catalogue(database).certificate("c" * 64)
+        store.finish(claim(store), PROVED)
+    row = Catalogue(database).certificate(DEFAULT_PROJECT, "c" * 64)
     assert row is not None
     assert row.job_id == "a"
 
@@ -146,9 +151,52 @@ def test_every_change_is_announced(database: Database) -> None:
     store = JobStore(database, heard.append)
     add(store, "a")
     ticket = claim(store)
-    store.progress(ticket, 1, 2, "crown")
-    store.finish(ticket, "result", [])
+    store.progress(ticket, Step(1, 2, "crown"))
+    store.finish(ticket, FOUND)
     assert heard == ["a"] * 4
+
+
+def test_news_are_the_states_since_a_change(store: JobStore) -> None:
+    add(store, "a")
+    ticket = claim(store)
+    store.progress(ticket, Step(1, 2, "crown", share=0.5))
+    store.finish(ticket, FOUND)
+    for change, expected in ((0, ["queued", "running", "succeeded"]), (1, ["running", "succeeded"]), (3, ["succeeded"]),
+                             (4, []), (5, ["queued", "running", "succeeded"])):  # fmt: skip
+        news = store.news("a", change)
+        assert news is not None
+        assert [each.state for each in news[1]] == expected
+        assert (news[0].change, news[0].share) == (4, 0)
+    assert store.news("no such job", 0) is None
+
+
+def test_pages_are_filtered(store: JobStore) -> None:
+    for name in "abcd":
+        add(store, name)
+    store.cancel("b")
+    ticket = claim(store)
+    store.finish(ticket, PROVED)
+    middle = state(store, "c").created_at
+
+    def names(**which: Any) -> list[str]:
+        return [job.id for job in store.page(10, Which(DEFAULT_PROJECT, **which))]
+
+    assert names() == ["d", "c", "b", "a"]
+    assert names(before="c") == ["b", "a"]
+    assert names(states=(State.CANCELLED, State.SUCCEEDED)) == ["b", "a"]
+    assert names(verdict="verified", kind="inputs", method="auto", model=MODEL, parked=False) == ["a"]
+    assert (names(since=middle), names(until=middle)) == (["d", "c"], ["b", "a"])
+    assert (names(parent="a"), names(kind="jacobian")) == ([], [])
+
+
+def test_parts_are_counted_by_state(store: JobStore) -> None:
+    add(store, "a")
+    about = {"model_id": MODEL, "method": "auto", "seconds": 1, "seed": 0, "certificates": True, "items": 1}
+    parts = [JobRow(id=f"a{n}", parent_id="a", part=n, request="r", **about) for n in range(3)]
+    store.split(claim(store), parts)
+    claim(store)
+    assert store.tally("a") == {State.QUEUED: 2, State.RUNNING: 1}
+    assert store.tally("a0") == {}
 
 
 def test_a_data_directory_has_one_server(tmp_path: Path) -> None:

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from provenn.api.app import create_app
+from provenn.api.auth import FORBIDDEN, UNAUTHORIZED
 from provenn.api.jobs.model import State
+from provenn.api.limiting import TOO_MANY
 from provenn.api.problems import INTERNAL, INVALID_REQUEST, KINDS, NOT_FOUND, UNAVAILABLE
 from provenn.api.settings import Settings
 
@@ -52,7 +54,8 @@ def test_every_setting_is_described_with_its_default() -> None:
 
 
 def test_every_state_and_problem_is_described() -> None:
-    kinds = {*KINDS.values(), INVALID_REQUEST, NOT_FOUND, UNAVAILABLE, INTERNAL}
+    access = {UNAUTHORIZED, FORBIDDEN, TOO_MANY}
+    kinds = {*KINDS.values(), *access, INVALID_REQUEST, NOT_FOUND, UNAVAILABLE, INTERNAL}
     assert {f"`{kind.name}` | {kind.status}" for kind in kinds} <= {f"`{a}` | {b}" for a, b in CELLS}
     assert {state.value for state in State} <= {cell for cell, _ in CELLS}
 

@@ -35,6 +35,7 @@ from provenn.verifier.check.specification import (
 from provenn.verifier.check.trees import Tree, read_chunk
 
 MANIFEST = "manifest.json"
+ATTESTATION = "attestation.json"  # who says it: a file that a bundle may have, and that is not read here
 Claim = Mapping[str, Any]
 
 
@@ -90,7 +91,9 @@ def check(
     tensors = read_payload(_file(files, "payload", content["payload"]["file"], content["payload"]["sha256"]))
     chunks = [name for claim in claims for name, _ in claim.get("chunks", ())]
     every = [MANIFEST, stated["file"], content["payload"]["file"], *chunks]
-    require(files.keys() == set(every) and len(set(every)) == len(every), "bundle", "it holds other files")
+    require(
+        files.keys() - {ATTESTATION} == set(every) and len(set(every)) == len(every), "bundle", "it holds other files"
+    )
     named = set[str]().union(*map(entries, claims))
     require(named == tensors.keys(), "payload", "its entries are not those that the claims name")
     kind, least = content["semantics"], 0.0

@@ -13,7 +13,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
+
+OURS = ("api.certification", "api.vnnlib.answers", "api.vnnlib.deciding", "api.vnnlib.proving", "api.vnnlib.trying")
+OURS += ("solvers.portfolio", "verifier.query.reading")
+PARTS = ("vnnlib", *(f"provenn.{name}" for name in OURS))
+"""What the command imports, sooner or later: torch comes with the first."""
 
 CALL = """#!{python} -IS
 import json, os, socket, sys
@@ -39,10 +45,8 @@ def warm_command(folder: Path) -> Iterator[Path]:
 
 def serve(path: str) -> None:
     """Never returns."""
-    import provenn.api.vnnlib.deciding
-    import provenn.api.vnnlib.proving
-    import provenn.api.vnnlib.trying  # noqa: F401
-
+    for name in PARTS:
+        import_module(name)
     with socket.socket(socket.AF_UNIX) as line:
         line.bind(path)
         line.listen()

@@ -7,6 +7,8 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal, localcontext
 from fractions import Fraction
+from functools import lru_cache
+from math import lcm
 from types import SimpleNamespace
 from typing import Any
 
@@ -121,6 +123,26 @@ def rationals(array: Any) -> Array:
     """Exact values of floats, as an object array."""
     flat = np.array([Fraction(float(v)) for v in np.asarray(array).ravel()], dtype=object)
     return flat.reshape(np.asarray(array).shape)
+
+
+@lru_cache(maxsize=256)
+def whole(step: Affine) -> tuple[Array, int, Array]:
+    """(M, D, b): the step's matrix is M / D, for whole numbers M and D, its bias b."""
+    matrix = rationals(step.matrix if isinstance(step.matrix, np.ndarray) else step.matrix.toarray())
+    below = max((v.denominator for v in matrix.flat), default=1)  # they are powers of two
+    return (
+        np.array([int(v * below) for v in matrix.flat], dtype=object).reshape(matrix.shape),
+        below,
+        rationals(step.bias),
+    )
+
+
+def exact_affine(step: Affine, x: Array) -> Array:
+    """W x + b of rationals, over one denominator: that of every sum of two fractions would cost a common divisor."""
+    matrix, below, bias = whole(step)
+    common = lcm(*(v.denominator for v in x))
+    numerators = np.array([v.numerator * (common // v.denominator) for v in x], dtype=object)
+    return np.array([Fraction(n, below * common) for n in matrix @ numerators], dtype=object) + bias
 
 
 def sigmoid(v: Fraction) -> Fraction:

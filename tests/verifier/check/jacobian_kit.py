@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from check_kit import Random, model, rationals
+from check_kit import Random, exact_affine, model, rationals
 from onnx import helper
 from tree_kit import SCALARS, settled
 
@@ -18,7 +18,7 @@ from provenn.verifier.certificate.payload import write_payload
 from provenn.verifier.check import Network, read_network
 from provenn.verifier.check.jacobian import norm
 from provenn.verifier.check.lipschitz import rows_everywhere
-from provenn.verifier.check.network import Affine, Elementwise, MaxPool, dense
+from provenn.verifier.check.network import Affine, Elementwise, MaxPool
 from provenn.verifier.check.rows import Ball, Bounds, Box
 from provenn.verifier.check.trees import read_chunk
 
@@ -79,9 +79,7 @@ def exact(network: Network, scalars: Scalars, x: Sequence[Fraction]) -> list[Arr
     for step in network.steps[1:]:
         read = np.concatenate([values[source] for source in step.sources])
         if isinstance(step, Affine):
-            matrix, bias = dense(step.matrix), rationals(step.bias)
-            total = [sum((Fraction(w) * v for w, v in zip(row, read, strict=True) if w), Fraction(0)) for row in matrix]
-            values.append(np.array(total, dtype=object) + bias)
+            values.append(exact_affine(step, read))
         elif isinstance(step, MaxPool):
             values.append(np.array([max(read[i] for i in window if i >= 0) for window in step.windows], dtype=object))
         else:

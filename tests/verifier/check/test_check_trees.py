@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -115,7 +116,7 @@ def test_margins_are_below_the_exact_minimum_of_a_part(kinds: list[str], seed: i
     search, kernel, chunk = grown_at_random(network, specification, seed, 8, 0.4)
     nodes = kernel.grown(chunk)
     margins = kernel.margins(nodes, chunk)
-    values = lambda x: exact_values(random, network, [x], kinds)  # noqa: E731
+    values = cache(lambda x: exact_values(random, network, [x], kinds))
     low, high = (Fraction(float(side[0])) for side in search.bounds.boxes[0])
     points = turning_points(network, low, high, values)
     tight = 0

@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from check_kit import Random, box_specification, forward, rationals, sigmoid, tanh
+from check_kit import Random, box_specification, exact_affine, rationals, sigmoid, tanh
 
 from provenn.verifier.certificate.emit import emit
 from provenn.verifier.certificate.tree import INPUT, LEAF, Tree
@@ -35,8 +35,7 @@ def exact_values(random: Random, network: Network, x: list[Fraction], kinds: lis
     for step in network.steps[1:]:
         inputs = np.concatenate([values[i] for i in step.sources])
         if isinstance(step, Affine):
-            dense = step.matrix if isinstance(step.matrix, np.ndarray) else step.matrix.toarray()
-            values.append(rationals(dense) @ inputs + rationals(step.bias))
+            values.append(exact_affine(step, inputs))
         elif isinstance(step, MaxPool):
             values.append(np.array([max(inputs[i] for i in window if i >= 0) for window in step.windows], dtype=object))
         else:
@@ -174,12 +173,27 @@ class Search:
         raise AssertionError("nothing was proved")
 
 
+def outputs(network: Network, points: Array) -> Array:
+    """[points, inputs] to [points, outputs] in float64, through the kernel's steps."""
+    values = [points.T]
+    for step in network.steps[1:]:
+        inputs = np.concatenate([values[i] for i in step.sources])
+        if isinstance(step, Affine):
+            values.append(step.matrix @ inputs + step.bias[:, None])
+        elif isinstance(step, MaxPool):
+            values.append(np.where(step.windows[..., None] < 0, -np.inf, inputs[step.windows]).max(axis=1))
+        else:
+            assert isinstance(step, Elementwise)
+            values.append(step.function(inputs, inputs).values[0])
+    return values[network.output].T
+
+
 def hard(random: Random, inputs: int, radius: float, slack: float = 0.25, seed: int = 0) -> tuple[Network, Any]:
     """A specification that holds by little: y_0 and y_0 - y_1 stay below a bound just above what is sampled."""
     network = read_network(random.file())
     generator = np.random.default_rng(seed)
     points = generator.uniform(-radius, radius, (400, inputs))
-    y = np.array([forward(network, x) for x in points])
+    y = outputs(network, points)
     rows = [y[:, 0], y[:, 0] - y[:, 1], y[:, 1]]
     limits = [Fraction(float(v.max() + slack * (v.max() - v.min()) + 1e-3)) for v in rows]
     zeros = [0] * (y.shape[1] - 2)

@@ -1,0 +1,219 @@
+"""One attempt at a job: the child, what it says, and what is written down of it."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from obstore.exceptions import BaseError
+from sqlalchemy.exc import SQLAlchemyError
+
+from provenn.api import problems
+from provenn.api.blobs import BlobCorrupted, BlobMissing, Blobs
+from provenn.api.jobs import parts, searching
+from provenn.api.jobs.child import Child
+from provenn.api.jobs.store import Answer, JobStore, Step, Ticket
+from provenn.api.jobs.task import Task
+from provenn.api.jobs.worker import Certify
+from provenn.api.jobs.workspace import keep
+from provenn.api.radius import LIPSCHITZ
+from provenn.api.tables import JobRow
+
+TIME, SHUTDOWN, CANCELLED, LOST, MEMORY = "time", "shutdown", "cancelled", "lost", "memory"
+"""Why a child is killed."""
+RETRY_SECONDS = 0.5
+log = logging.getLogger("provenn.api")
+
+
+@dataclass(frozen=True)
+class Means:
+    """What an attempt works with. patience: seconds for which writing the outcome down is tried again and again."""
+
+    store: JobStore
+    blobs: Blobs
+    device: str
+    patience: float
+
+
+@dataclass(frozen=True)
+class Splitting:
+    """Into how many parts a job may fall; a search only after some seconds."""
+
+    parts: int
+    seconds: float
+
+
+class Attempt:
+    """Of one claimed row, in one workspace."""
+
+    def __init__(self, job: JobRow, means: Means, folder: Path) -> None:
+        self.ticket = Ticket(job.id, job.attempt)
+        self._job, self._means, self._folder = job, means, folder
+
+    def task(self, splitting: Splitting) -> Task | None:
+        """What the child is to do; None if the job is over: a part of it has failed, or a blob is broken.
+
+        Raises: BlobsUnavailable, OSError.
+        """
+        try:
+            return self._task(splitting)
+        except (BlobCorrupted, BlobMissing) as error:
+            found = problems.document(problems.of(error))
+            reason = str(error)
+            self._surely(lambda: self._means.store.fail(self.ticket, reason, found))
+            return None
+
+    def _task(self, splitting: Splitting) -> Task | None:
+        job, local, folder, device = self._job, self._means.blobs.local, self._folder, self._means.device
+        model, request = local(job.model_id), local(job.request)
+        if job.parts:
+            return self._whole(model, request)
+        if job.parent_id is not None and job.start is not None:
+            return searching.GoOn(model, request, local(job.start), folder, device)
+        if splitting.parts > 1 and job.parent_id is None:
+            if job.kind == "inputs" and job.method != LIPSCHITZ:
+                return parts.Split(request, folder, splitting.parts)
+            if job.kind == "specification" and job.method in searching.METHODS:
+                return searching.Begin(model, request, folder, device, splitting.parts, splitting.seconds)
+        return Certify(model, request, folder, device)
+
+    def _whole(self, model: Path, request: Path) -> Task | None:
+        """The parts put together."""
+        rows, local, folder = self._means.store.parts(self._job.id), self._means.blobs.local, self._folder
+        results = [None if row.result is None else local(row.result) for row in rows]
+        reason = parts.failed(rows)
+        if reason is not None:
+            self._surely(lambda: self._means.store.fail(self.ticket, reason))
+            return None
+        if self._job.start is None:
+            items = [parts.Part(row.items, result) for row, result in zip(rows, results, strict=True)]
+            return parts.Join(request, folder, tuple(items))
+        found = [
+            searching.Searched(result, row.verdict, local(row.start or self._job.start))
+            for row, result in zip(rows, results, strict=True)
+        ]
+        start = local(self._job.start)
+        return searching.Conclude(model, request, start, tuple(found), folder, self._means.device)
+
+    def follow(self, child: Child) -> bool:
+        """Notes progress until the child's last message, then writes the outcome down; whether there was an answer."""
+        self._note(child, Step(0, self._job.items, "starting"))  # it may have been cancelled since it was claimed
+        for said in child.messages():
+            if "progress" in said:
+                self._note(child, _step(said["progress"]))
+                continue
+            if not self._finished(said):
+                self._ended(said, child.why, 0)
+                return False
+            return child.why is None
+        code = child.close()
+        self._ended({}, child.why, code)
+        return False
+
+    def _finished(self, said: dict[str, Any]) -> bool:
+        """Keeps what the child answers, if it does."""
+        answer = said.get("answer")
+        if answer is None:
+            return False
+        if "parts" in answer:
+            self._split(answer["parts"], answer.get("start"))
+            return True
+        found = Answer(**answer)
+        self._keep([*found.certificates, found.result, found.start])
+        self._surely(lambda: self._means.store.finish(self.ticket, found))
+        return True
+
+    def _split(self, found: Sequence[dict[str, Any]], start: str | None) -> None:
+        self._keep([start, *(part[name] for part in found for name in ("request", "start") if name in part)])
+        rows = self._rows(found)
+        self._surely(lambda: self._means.store.split(self.ticket, rows, start))
+
+    def _keep(self, names: Sequence[str | None]) -> None:
+        made = {name for name in names if name is not None}
+        self._surely(lambda: keep(self._folder, made, self._means.blobs))
+
+    def _rows(self, found: Sequence[dict[str, Any]]) -> list[JobRow]:
+        same = ("project_id", "key_id", "model_id", "kind", "method", "seconds", "seed", "certificates", "priority")
+        shared = {name: getattr(self._job, name) for name in same}
+        return [
+            JobRow(id=uuid.uuid4().hex, parent_id=self._job.id, part=number, **shared, **part)
+            for number, part in enumerate(found)
+        ]
+
+    def _note(self, child: Child, step: Step) -> None:
+        """Writes progress down; a child whose ticket is void is killed. What cannot be written is not missed."""
+        try:
+            if not self._means.store.progress(self.ticket, step):
+                child.kill(LOST)
+        except SQLAlchemyError as error:
+            log.warning("job %s: progress could not be noted: %s", self.ticket.job, type(error).__name__)
+
+    def _ended(self, said: dict[str, Any], why: str | None, code: int) -> None:
+        """Without an answer."""
+        store, ticket = self._means.store, self.ticket
+        if "problem" in said:
+            self._surely(lambda: store.fail(ticket, said["problem"]["detail"], said["problem"]))
+        elif why == TIME:
+            reason = "the wall-clock limit was reached before the worker answered"
+            self._surely(lambda: store.time_out(ticket, reason))
+        elif why == MEMORY:
+            self._surely(lambda: store.fail(ticket, "the worker needed more memory than it may have"))
+        elif why == SHUTDOWN:
+            self._surely(lambda: store.release(ticket, "the server was shut down"))
+        elif why in (CANCELLED, LOST):
+            log.info("job %s: attempt %d ended: %s", ticket.job, ticket.attempt, why)
+        elif code == -signal.SIGXCPU:
+            self._surely(lambda: store.time_out(ticket, "the limit of CPU time was reached"))
+        elif code < 0:
+            self._surely(lambda: store.died(ticket, f"worker died ({ending(code)})"))
+        else:
+            reason = f"internal error in the worker ({ending(code)}); the server's log says more"
+            self._surely(lambda: store.fail(ticket, reason))
+
+    def _surely(self, write: Callable[[], None]) -> None:
+        """Tries again while the database or the blobs are away, as long as patience lasts.
+
+        Writing twice is harmless: blobs are named by their content, and a ticket is void once its row has moved.
+        Raises: what the last try raised.
+        """
+        end = time.monotonic() + self._means.patience
+        while True:
+            try:
+                return write()
+            except (SQLAlchemyError, BaseError) as error:
+                if time.monotonic() >= end:
+                    raise
+                log.warning("job %s: %s: trying again", self.ticket.job, type(error).__name__)
+                time.sleep(RETRY_SECONDS)
+
+
+@contextmanager
+def alarm(child: Child, seconds: float) -> Iterator[None]:
+    """Kills the child when the time is up."""
+    timer = threading.Timer(seconds, child.kill, [TIME])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()  # it kills nobody afterwards
+
+
+def ending(code: int) -> str:
+    """How a process ended, in words."""
+    return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+
+def _step(said: Sequence[Any]) -> Step:
+    done, total, phase, bound, domains, share = said
+    return Step(int(done), int(total), str(phase), None if bound is None else float(bound),
+                None if domains is None else int(domains), min(1.0, max(0.0, float(share))))  # fmt: skip

@@ -1,0 +1,26 @@
+"""How a child says how far it is."""
+
+from __future__ import annotations
+
+import math
+import time
+
+from provenn.api.jobs.child import Reporter
+from provenn.solvers.base import Phase, Progress
+
+SECONDS = 0.25
+"""Between two reports, at least."""
+
+
+def told(reporter: Reporter, first: int, items: int) -> Progress:
+    """Reports over the whole job, at most every SECONDS."""
+    last = -math.inf
+
+    def progress(done: int, total: int, phase: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= SECONDS:
+            last = time.monotonic()
+            said = phase if isinstance(phase, Phase) else Phase(phase)
+            reporter.send({"progress": [first + done, max(items, total), said, said.bound, said.domains, said.share]})
+
+    return progress

@@ -1,0 +1,63 @@
+"""What is refused at the door: all that can be seen of a request without computing."""
+
+from __future__ import annotations
+
+import math
+
+from provenn.api.jobs.inspection import InspectDerivatives, InspectSpecification
+from provenn.api.jobs.worker import question
+from provenn.api.lipschitz import Options
+from provenn.api.lipschitz_jacobian import METHODS as JACOBIAN_METHODS
+from provenn.api.problems import invalid
+from provenn.api.radius import LIPSCHITZ
+from provenn.api.schemas import Inputs, JobRequest, LipschitzRequest
+from provenn.api.service import Service
+from provenn.api.tables import ModelRow
+from provenn.solvers.portfolio import backend
+from provenn.verifier.errors import BackendError, ResourceLimit
+
+
+def check(request: JobRequest, model: ModelRow, parts: Service) -> None:
+    """What can be refused now.   Raises: a problem, BackendError, ResourceLimit, InvalidSpecification."""
+    inputs, outputs = math.prod(model.summary["input_shape"]), math.prod(model.summary["output_shape"])
+    longest = parts.settings.job_seconds
+    if request.budget.seconds > longest:
+        raise invalid("/budget/seconds", f"{request.budget.seconds:g} is above the limit of {longest:g} seconds")
+    if request.items > parts.settings.max_items:
+        raise ResourceLimit(f"inputs times radii ({request.items})", str(parts.settings.max_items))
+    if request.lipschitz is not None:
+        _check_lipschitz(request.lipschitz, request.method, inputs, outputs)
+        return
+    if request.derivatives is not None:
+        parts.engine.inspect(InspectDerivatives(request.model_dump_json(), inputs, outputs))
+        return
+    if request.method != LIPSCHITZ:
+        backend(request.method)
+    if request.inputs is not None:
+        _check_inputs(request.inputs, inputs, outputs)
+    else:
+        parts.engine.inspect(InspectSpecification(request.specification_text(), inputs, outputs))
+
+
+def _check_lipschitz(asked: LipschitzRequest, method: str, inputs: int, outputs: int) -> None:
+    Options(method, asked.solver)
+    about = question(asked)
+    about.statement(inputs, outputs)
+    if asked.norm == "1" and about.outward in ("1", "2") and method not in ("auto", *JACOBIAN_METHODS):
+        raise BackendError(method, f"it has no bound from l1 to l{about.outward}: take auto or crown")
+
+
+def _check_inputs(batch: Inputs, inputs: int, outputs: int) -> None:
+    for index, values in enumerate(batch.inputs):
+        if len(values) != inputs:
+            raise invalid(f"/inputs/inputs/{index}", f"{len(values)} numbers, but the network has {inputs} inputs")
+    for index, label in enumerate(batch.labels):
+        if label >= outputs:
+            raise invalid(f"/inputs/labels/{index}", f"label {label}, but the classes are 0 to {outputs - 1}")
+    if batch.target is not None and (batch.target >= outputs or batch.target in batch.labels):
+        raise invalid("/inputs/target", f"class {batch.target} is a label, or not among the {outputs} classes")
+    if batch.clip is not None:
+        low, high = batch.clip[0] - min(batch.epsilons), batch.clip[1] + min(batch.epsilons)
+        for index, values in enumerate(batch.inputs):
+            if min(values) < low or max(values) > high:
+                raise invalid(f"/inputs/inputs/{index}", f"nothing within the radius lies in clip {list(batch.clip)}")
