@@ -1,7 +1,9 @@
 # The service in an unprivileged container. The CPU build of torch is far smaller than the default one: pass the
-# package index of CPU wheels that pytorch.org names as --build-arg TORCH_INDEX_URL=...
+# package index of CPU wheels that pytorch.org names as --build-arg TORCH_INDEX_URL=...; for a node of a Ray
+# cluster EXTRAS=postgres,tracing,ray.
 FROM python:3.11-slim AS build
 ARG TORCH_INDEX_URL=""
+ARG EXTRAS="postgres,tracing"
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/provenn
 ENV PATH=/opt/provenn/bin:$PATH
@@ -15,7 +17,7 @@ COPY models models
 COPY solvers solvers
 COPY api api
 # The lock holds the development tools too; as constraints it installs only what runs.
-RUN pip install -c requirements.lock .
+RUN pip install -c requirements.lock ".[$EXTRAS]"
 
 FROM python:3.11-slim
 # libseccomp2: the sandbox's filter of system calls

@@ -8,7 +8,7 @@ FLOORS := verifier models solvers api
 
 .DEFAULT_GOAL := help
 unexport PYTHONDONTWRITEBYTECODE  # a thousand tests start hundreds of processes: what they import is compiled once
-.PHONY: help install demo test coverage lint types check bench lock clean
+.PHONY: help install demo test coverage lint types check bench load chaos fuzz lock clean
 
 help:            ## what there is
 	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -48,6 +48,17 @@ check: lint types test ## what must be green before a change lands
 bench: $(DONE)   ## speed: bounds on the reference networks, and what the service adds
 	$(BIN)/python benchmarks/bounds.py
 	$(BIN)/python benchmarks/service.py
+
+load: $(DONE)    ## the service under load: delays, jobs a second, answers while it computes, a large upload
+	$(BIN)/python benchmarks/load.py
+	$(BIN)/python benchmarks/upload.py
+
+chaos: $(DONE)   ## kill workers, the server and database connections for a minute while 300 jobs run
+	$(BIN)/python tests/chaos/storm.py
+
+fuzz: $(DONE)    ## requests and uploads at random against a real server, five minutes of each
+	$(BIN)/python tests/fuzz/document_fuzz.py --seconds 300
+	$(BIN)/python tests/fuzz/upload_fuzz.py --seconds 300
 
 lock: $(DONE)    ## resolve requirements.lock anew from pyproject.toml
 	$(BIN)/python -m pip install --quiet uv

@@ -9,12 +9,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
-from sqlalchemy import Row, func, select
+from sqlalchemy import func, select
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from provenn.api.database import Database
@@ -29,11 +28,7 @@ PAGE = 10_000
 LATE = 60.0
 """Seconds by which a row may become visible after the time that it bears: transactions take time, and clocks differ."""
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-COUNTED = (
-    JobRow.id, JobRow.parent_id, JobRow.kind, JobRow.method, JobRow.state, JobRow.verdict, JobRow.parked,
-    JobRow.attempt, JobRow.compute_seconds, JobRow.created_at, JobRow.started_at, JobRow.finished_at,
-)  # fmt: skip
-disable_created_metrics()  # a series more for each of the others, which nobody asks for
+disable_created_metrics()  # type: ignore[no-untyped-call]  # one more series for each of the others
 
 
 class Metrics(Collector):
@@ -74,14 +69,15 @@ class Metrics(Collector):
         """Counts the jobs that have ended since the last time, and those that come late.   Raises: SQLAlchemyError."""
         with self._lock, self._database.reading() as session:
             since = max(self._began, self._seen - LATE)
-            ended = select(*COUNTED).where(JobRow.finished_at >= since).execution_options(yield_per=PAGE)
-            for job in session.execute(ended):
+            ended = select(JobRow).where(JobRow.finished_at >= since).execution_options(yield_per=PAGE)
+            for job in session.scalars(ended):
                 if job.id not in self._counted:
                     self._count(job)
             recent = self._seen - LATE
             self._counted = {job: at for job, at in self._counted.items() if at >= recent}
 
-    def _count(self, job: Row[Any]) -> None:
+    def _count(self, job: JobRow) -> None:
+        assert job.finished_at is not None
         self._seen = max(self._seen, job.finished_at)
         self._counted[job.id] = job.finished_at
         labels = (job.kind, job.method, job.state, job.verdict or "none")
@@ -103,7 +99,7 @@ class Metrics(Collector):
         """What is so now."""
         with self._database.reading() as session:
             by_state = select(JobRow.state, func.count()).where(JobRow.state.in_((State.QUEUED, State.RUNNING)))
-            counts = {state: count for state, count in session.execute(by_state.group_by(JobRow.state))}
+            counts = dict(session.execute(by_state.group_by(JobRow.state)).all())
             oldest = session.scalar(select(func.min(JobRow.created_at)).where(JobRow.state == State.QUEUED))
         depth = {str(state): counts.get(state, 0) for state in (State.QUEUED, State.RUNNING)}
         yield _gauge("provenn_queue_depth", "Jobs that are not over", "state", depth)

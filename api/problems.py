@@ -231,8 +231,13 @@ def _invalid_request(_: ExceptionHandler, request: Request, error: RequestValida
 def _pointer(location: tuple[str | int, ...]) -> str:
     """`#/inputs/labels/3` in the body, `limit` in the query or the path."""
     if location[0] == "body":
-        return "#" + "".join(f"/{part}" for part in location[1:])
-    return "/".join(str(part) for part in location[1:])
+        return "#" + "".join(f"/{_shown(part)}" for part in location[1:])
+    return "/".join(_shown(part) for part in location[1:])
+
+
+def _shown(part: str | int) -> str:
+    """A member's name may hold half a surrogate pair, which has no UTF-8."""
+    return str(part).encode("utf-8", "replace").decode()
 
 
 def _detail(error: dict[str, Any]) -> str:

@@ -12,6 +12,26 @@ from provenn.api.jobs.model import State
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Label = Annotated[int, Field(strict=True, ge=0)]
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+DEPTH = 64
+"""Levels of an object that stands for a file; those that are read have at most 16, and pydantic writes 255."""
+Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+"""What can be kept: no NUL, which PostgreSQL does not take, and no half of a surrogate pair, which has no UTF-8."""
+
+
+def _file(given: str | dict[str, Any] | None) -> bytes:
+    """Text or an object as the bytes of a file.   Raises: ValueError for what JSON does not hold, or is too deep."""
+    if isinstance(given, str):
+        return given.encode()
+    _require_shallow(given, DEPTH)
+    return json.dumps(given, allow_nan=False, ensure_ascii=False).encode()
+
+
+def _require_shallow(given: Any, levels: int) -> None:
+    if levels == 0:
+        raise ValueError(f"it is nested more than {DEPTH} levels deep")
+    for part in given.values() if isinstance(given, dict) else given or ():
+        if isinstance(part, dict | list):
+            _require_shallow(part, levels - 1)
 
 
 def _ordered(clip: tuple[float, float]) -> tuple[float, float]:
@@ -63,7 +83,7 @@ class LipschitzRequest(Request):
     output_norm: Literal["2", "inf", "1", "each"] | None = Field(
         None, description="what measures outputs, or each row by itself; null: each for pairs, 2 otherwise"
     )
-    rows: str = Field("all", description="outputs: all, 3, 0,2 or 3-5; differences of outputs: pairs, pairs:3")
+    rows: Text = Field("all", description="outputs: all, 3, 0,2 or 3-5; differences of outputs: pairs, pairs:3")
     scale: list[Annotated[Number, Field(gt=0)]] | None = Field(
         None, description="weights of the inputs' coordinates, flat; null: all 1"
     )
@@ -74,15 +94,15 @@ class LipschitzRequest(Request):
 class DerivativeRequest(Request):
     """Of which outputs, and over which inputs: around one input, or all that a tabular model may get."""
 
-    rows: str = Field("all", description="outputs: all, 3, 0,2 or 3-5; differences of outputs: pairs, pairs:3")
+    rows: Text = Field("all", description="outputs: all, 3, 0,2 or 3-5; differences of outputs: pairs, pairs:3")
     region: RegionRequest | None = Field(None, description="the inputs around one; this or domain")
-    domain: str | dict[str, Any] | None = Field(
+    domain: Text | dict[str, Any] | None = Field(
         None,
         description="features in the order of the network's inputs, as text (keeps every digit) or as an object: "
         '{"features": [..]}, each with a name and one of "range": [low, high], "values": [numbers], "value": number, '
         '"one_hot": number of categories',
     )
-    fixed: dict[str, str | Number] = Field(
+    fixed: dict[Text, Text | Number] = Field(
         {}, description="features of the domain that are held: name to value, or to a category's number"
     )
 
@@ -97,14 +117,13 @@ class DerivativeRequest(Request):
 
     def domain_text(self) -> bytes:
         """The domain as the bytes of a file."""
-        given = self.domain
-        return (given if isinstance(given, str) else json.dumps(given, allow_nan=False)).encode()
+        return _file(self.domain)
 
 
 class MonotonicityRequest(DerivativeRequest):
     """Whether outputs only rise, or only fall, with some features."""
 
-    features: list[str | Label] = Field(
+    features: list[Text | Label] = Field(
         min_length=1,
         description="names of the domain's features, numbers of inputs (flat, from 0), spans as 3-5, or all",
     )
@@ -127,14 +146,14 @@ class JobRequest(Request):
     """What to certify: a model, and a specification, a batch of inputs, a Lipschitz constant, or derivatives."""
 
     model: Digest = Field(description="the model's id, as POST /v1/models returned it")
-    specification: str | dict[str, Any] | None = Field(
+    specification: Text | dict[str, Any] | None = Field(
         None, description="VNN-LIB text, or a provenn-specification/1 as text (keeps every digit) or as an object"
     )
     inputs: Inputs | None = None
     lipschitz: LipschitzRequest | None = None
     monotonicity: MonotonicityRequest | None = None
     jacobian: JacobianRequest | None = None
-    method: str = Field(
+    method: Text = Field(
         "auto",
         description="a name of GET /v1/backends; for inputs also lipschitz; for lipschitz one of auto, norm-product, "
         "eclipse-fast, lipsdp-layer, lipsdp-neuron, lipsdp-channel, lipsdp-conic, crown, alpha-crown, recurjac, ibp, "
@@ -171,8 +190,7 @@ class JobRequest(Request):
 
     def specification_text(self) -> bytes:
         """The specification as the bytes a certificate is about."""
-        given = self.specification
-        return (given if isinstance(given, str) else json.dumps(given, allow_nan=False)).encode()
+        return _file(self.specification)
 
     @property
     def derivatives(self) -> DerivativeRequest | None:

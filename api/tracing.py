@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
 UNTRACED = frozenset({"/healthz", "/readyz", "/metrics"})
-FLUSH_MILLISECONDS = 3000
+PATIENCE = 3.0
+"""Seconds for one batch of spans, tries included: as long does the end of a process wait for a dead collector."""
 _provider: TracerProvider | None = None
 
 
@@ -43,14 +44,15 @@ def start(endpoint: str | None) -> None:
             'PROVENN_TRACE_ENDPOINT needs OpenTelemetry: pip install "provenn[tracing]"'
         ) from error
     provider = TracerProvider(resource=Resource.create({"service.name": "provenn"}))
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces")))
+    exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces", timeout=PATIENCE)
+    provider.add_span_processor(BatchSpanProcessor(exporter))
     _provider = provider
 
 
 def flush() -> None:
     """Sends what has not been sent; a process that ends by a signal has no other chance."""
     if _provider is not None:
-        _provider.force_flush(FLUSH_MILLISECONDS)
+        _provider.force_flush()
 
 
 def watch(app: FastAPI) -> None:

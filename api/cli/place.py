@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +12,7 @@ from rich.text import Text
 
 from provenn.api.cli import outcome
 from provenn.api.cli.arguments import Json
+from provenn.api.cli.outcome import ExitCode
 
 EPILOG = """Examples:
 
@@ -63,7 +63,8 @@ def place(
     what = "Provenn ends its supervisors" if end else "Provenn keeps a supervisor on every node"
     outcome.show(found, Text(f"{what} of the Ray cluster at {address}. Stop: Ctrl-C"), json)
     logs.configure(settings.log_format, settings.log_level)
-    hear, tell = os.pipe()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: os.write(tell, b"."))
-    return keep(Order(address, passed(settings), cpus, gpus, every, end), token_file, hear)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return keep(Order(address, passed(settings), cpus, gpus, every, end), token_file)
+    except KeyboardInterrupt:
+        return ExitCode.VERIFIED

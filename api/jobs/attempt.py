@@ -11,15 +11,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from obstore.exceptions import BaseError
+from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
 from provenn.api import problems
 from provenn.api.blobs import BlobCorrupted, BlobMissing, Blobs
 from provenn.api.jobs import parts, searching
 from provenn.api.jobs.child import Child
+from provenn.api.jobs.said import Found, Said, Split
 from provenn.api.jobs.store import Answer, JobStore, Step, Ticket
 from provenn.api.jobs.task import Task
 from provenn.api.jobs.worker import Certify
@@ -27,8 +28,9 @@ from provenn.api.jobs.workspace import keep
 from provenn.api.radius import LIPSCHITZ
 from provenn.api.tables import JobRow
 
-TIME, SHUTDOWN, CANCELLED, LOST, MEMORY = "time", "shutdown", "cancelled", "lost", "memory"
+TIME, SHUTDOWN, CANCELLED, LOST, MEMORY, NONSENSE = "time", "shutdown", "cancelled", "lost", "memory", "nonsense"
 """Why a child is killed."""
+INTERNAL = "internal error in the worker"
 RETRY_SECONDS = 0.5
 log = logging.getLogger("provenn.api")
 
@@ -106,47 +108,49 @@ class Attempt:
     def follow(self, child: Child) -> bool:
         """Notes progress until the child's last message, then writes the outcome down; whether there was an answer."""
         self._note(child, Step(0, self._job.items, "starting"))  # it may have been cancelled since it was claimed
-        for said in child.messages():
-            if "progress" in said:
-                self._note(child, _step(said["progress"]))
-                continue
-            if not self._finished(said):
-                self._ended(said, child.why, 0)
-                return False
-            return child.why is None
+        try:
+            for message in child.messages():
+                said = Said.model_validate(message)
+                if said.progress is not None:
+                    self._note(child, Step(**said.progress.model_dump()))
+                    continue
+                self._over(said)
+                return said.answer is not None and child.why is None
+        except ValidationError as error:
+            log.error("job %s: the worker said what no worker says: %s", self.ticket.job, error.error_count())
+            child.kill(NONSENSE)
         code = child.close()
-        self._ended({}, child.why, code)
+        self._died(child.why, code)
         return False
 
-    def _finished(self, said: dict[str, Any]) -> bool:
-        """Keeps what the child answers, if it does."""
-        answer = said.get("answer")
-        if answer is None:
-            return False
-        if "parts" in answer:
-            self._split(answer["parts"], answer.get("start"))
-            return True
-        found = Answer(**answer)
-        self._keep([*found.certificates, found.result, found.start])
-        self._surely(lambda: self._means.store.finish(self.ticket, found))
-        return True
+    def _over(self, said: Said) -> None:
+        """What the last message says is written down."""
+        store, ticket = self._means.store, self.ticket
+        if isinstance(said.answer, Found):
+            found = Answer(**said.answer.model_dump())
+            self._keep([*found.certificates, found.result, found.start])
+            self._surely(lambda: store.finish(ticket, found))
+        elif isinstance(said.answer, Split):
+            self._split(said.answer)
+        elif said.problem is not None:
+            trouble = said.problem.document()
+            self._surely(lambda: store.fail(ticket, trouble["detail"], trouble))
+        else:
+            self._surely(lambda: store.fail(ticket, f"{INTERNAL} (it said nothing)"))
 
-    def _split(self, found: Sequence[dict[str, Any]], start: str | None) -> None:
-        self._keep([start, *(part[name] for part in found for name in ("request", "start") if name in part)])
-        rows = self._rows(found)
-        self._surely(lambda: self._means.store.split(self.ticket, rows, start))
+    def _split(self, found: Split) -> None:
+        self._keep([found.start, *(name for part in found.parts for name in (part.request, part.start))])
+        same = ("project_id", "key_id", "model_id", "kind", "method", "seconds", "seed", "certificates", "priority")
+        shared = {name: getattr(self._job, name) for name in same} | {"parent_id": self._job.id}
+        rows = [
+            JobRow(id=uuid.uuid4().hex, part=number, **shared, **part.model_dump())
+            for number, part in enumerate(found.parts)
+        ]
+        self._surely(lambda: self._means.store.split(self.ticket, rows, found.start))
 
     def _keep(self, names: Sequence[str | None]) -> None:
         made = {name for name in names if name is not None}
         self._surely(lambda: keep(self._folder, made, self._means.blobs))
-
-    def _rows(self, found: Sequence[dict[str, Any]]) -> list[JobRow]:
-        same = ("project_id", "key_id", "model_id", "kind", "method", "seconds", "seed", "certificates", "priority")
-        shared = {name: getattr(self._job, name) for name in same}
-        return [
-            JobRow(id=uuid.uuid4().hex, parent_id=self._job.id, part=number, **shared, **part)
-            for number, part in enumerate(found)
-        ]
 
     def _note(self, child: Child, step: Step) -> None:
         """Writes progress down; a child whose ticket is void is killed. What cannot be written is not missed."""
@@ -156,12 +160,10 @@ class Attempt:
         except SQLAlchemyError as error:
             log.warning("job %s: progress could not be noted: %s", self.ticket.job, type(error).__name__)
 
-    def _ended(self, said: dict[str, Any], why: str | None, code: int) -> None:
-        """Without an answer."""
+    def _died(self, why: str | None, code: int) -> None:
+        """It ended without a last message."""
         store, ticket = self._means.store, self.ticket
-        if "problem" in said:
-            self._surely(lambda: store.fail(ticket, said["problem"]["detail"], said["problem"]))
-        elif why == TIME:
+        if why == TIME:
             reason = "the wall-clock limit was reached before the worker answered"
             self._surely(lambda: store.time_out(ticket, reason))
         elif why == MEMORY:
@@ -172,10 +174,10 @@ class Attempt:
             log.info("job %s: attempt %d ended: %s", ticket.job, ticket.attempt, why)
         elif code == -signal.SIGXCPU:
             self._surely(lambda: store.time_out(ticket, "the limit of CPU time was reached"))
-        elif code < 0:
+        elif code < 0 and why != NONSENSE:
             self._surely(lambda: store.died(ticket, f"worker died ({ending(code)})"))
         else:
-            reason = f"internal error in the worker ({ending(code)}); the server's log says more"
+            reason = f"{INTERNAL} ({ending(code)}); the server's log says more"
             self._surely(lambda: store.fail(ticket, reason))
 
     def _surely(self, write: Callable[[], None]) -> None:
@@ -211,9 +213,3 @@ def alarm(child: Child, seconds: float) -> Iterator[None]:
 def ending(code: int) -> str:
     """How a process ended, in words."""
     return f"signal {-code}" if code < 0 else f"exit code {code}"
-
-
-def _step(said: Sequence[Any]) -> Step:
-    done, total, phase, bound, domains, share = said
-    return Step(int(done), int(total), str(phase), None if bound is None else float(bound),
-                None if domains is None else int(domains), min(1.0, max(0.0, float(share))))  # fmt: skip

@@ -45,6 +45,7 @@ class Child:
         nursery = nursery or NURSERY
         self.why: str | None = None
         self._code: int | None = None
+        self._orders = 0
         self._lock = threading.Lock()
         self._pipe, theirs = multiprocessing.Pipe()
         with theirs:
@@ -60,6 +61,7 @@ class Child:
         """Sends the child something to do; False if it has ended."""
         if wait([self._popen.sentinel], 0):
             return False
+        self._orders += 1
         try:
             self._pipe.send_bytes(reduction.ForkingPickler.dumps(what))
         except OSError:
@@ -73,7 +75,7 @@ class Child:
                 said = json.loads(self._pipe.recv_bytes(MESSAGE_LIMIT))
             except (EOFError, OSError, ValueError, RecursionError):
                 return
-            if not isinstance(said, dict):
+            if not isinstance(said, dict) or said.pop("order", 0) != self._orders:  # of an earlier one
                 return
             yield said
 
@@ -128,7 +130,10 @@ class _Popen(popen_forkserver.Popen):
         self.finalizer = util.Finalize(self, _close, (kept_open, self.sentinel))
         with os.fdopen(write_end, "wb") as stream:
             stream.write(buffer.getbuffer())
-        self.pid = forkserver.read_signed(self.sentinel)
+        try:
+            self.pid = forkserver.read_signed(self.sentinel)
+        except EOFError as error:
+            raise OSError("the forkserver has ended") from error
 
 
 class Nursery:
@@ -197,16 +202,19 @@ class Reporter:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._given: SimpleQueue[Any] = SimpleQueue()
+        self._orders = 0
         threading.Thread(target=self._watch, daemon=True).start()
 
     def given(self) -> Iterator[Any]:
         """What the server gives to do, one after another, for as long as it is there."""
         while True:
-            yield self._given.get()
+            order = self._given.get()
+            self._orders += 1
+            yield order
 
     def send(self, message: dict[str, Any]) -> None:
-        """Sends one JSON object."""
-        self._connection.send_bytes(json.dumps(message).encode())
+        """Sends one JSON object, with the number of the order it is about."""
+        self._connection.send_bytes(json.dumps(message | {"order": self._orders}).encode())
 
     def _watch(self) -> None:
         try:

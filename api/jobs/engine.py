@@ -198,7 +198,7 @@ class Engine:
 
     def _run(self, job: JobRow, slot: Slot) -> None:
         """One attempt, from the child's start to the row."""
-        about = {"job": job.id, "attempt": job.attempt}
+        about: dict[str, str | int] = {"job": job.id, "attempt": job.attempt}
         with workspace(self.work) as folder, bound_contextvars(**about), tracing.span("job", **about):
             log.info("the attempt begins")
             attempt = Attempt(job, self._means, folder)
@@ -282,5 +282,5 @@ def _resident_bytes(pid: int) -> int:
     """What a process holds in memory; 0 once it has ended."""
     try:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return 0

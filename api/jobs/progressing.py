@@ -21,6 +21,8 @@ def told(reporter: Reporter, first: int, items: int) -> Progress:
         if time.monotonic() - last >= SECONDS:
             last = time.monotonic()
             said = phase if isinstance(phase, Phase) else Phase(phase)
-            reporter.send({"progress": [first + done, max(items, total), said, said.bound, said.domains, said.share]})
+            bound = said.bound if said.bound is not None and math.isfinite(said.bound) else None
+            step = {"done": first + done, "total": max(items, total), "phase": said[:2000]}
+            reporter.send({"progress": step | {"bound": bound, "domains": said.domains, "share": float(said.share)}})
 
     return progress

@@ -8,11 +8,13 @@ from typing import Any
 
 from provenn.api.certification import ItemResult
 from provenn.api.jobs.workspace import Outbox
-from provenn.api.schemas import JobRequest, JobResult
+from provenn.api.schemas import Item, JobRequest, JobResult
 from provenn.verifier.certificate.bundle import to_zip
 
 PROVED = ("checked", "deployed")
 """Assurances of what the checker has re-proved."""
+DECIDED = ("verified", "falsified")
+"""Verdicts that another attempt would not better."""
 
 
 def answered(out: Outbox, result: JobResult) -> dict[str, Any]:
@@ -21,9 +23,13 @@ def answered(out: Outbox, result: JobResult) -> dict[str, Any]:
         "result": out.put(result.model_dump_json().encode()),
         "certificates": sorted({item.certificate for item in result.items if item.certificate is not None}),
         "verdict": result.verdict,
-        "reusable": all(item.certificate is not None and item.assurance in PROVED for item in result.items),
+        "reusable": result.verdict in DECIDED and bool(result.items) and all(map(_proved, result.items)),
         "version": version("provenn"),
     }
+
+
+def _proved(item: Item) -> bool:
+    return item.certificate is not None and item.assurance in PROVED
 
 
 def kept(

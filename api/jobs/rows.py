@@ -61,7 +61,7 @@ def _settle(session: Session, part: JobRow) -> None:
     parent.waiting -= 1
     parent.done += part.items
     touch(parent)
-    if parent.waiting == 0:
+    if parent.waiting == 0 and parent.state == State.RUNNING:
         parent.phase = "joining"
         move(session, parent, Event.REQUEUE, "its parts are over")
         return

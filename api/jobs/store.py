@@ -231,7 +231,7 @@ class JobStore:
         """
         with self._database.writing() as session:
             job = _running(session, ticket)
-            if job is None:
+            if job is None or job.owner is None:  # it has been done already
                 return
             job.compute_seconds += time.time() - (job.started_at or time.time())
             job.owner = job.lease_until = None
@@ -279,17 +279,17 @@ class JobStore:
 
     def cancel(self, job: str) -> JobRow | None:
         """Cancels a queued or running job with all of its parts.   Raises: IllegalTransition if it is over."""
-        open_parts = select(JobRow).where(
-            JobRow.parent_id == job, JobRow.state.in_((State.QUEUED, State.RUNNING)), JobRow.id != job
-        )
+        unfinished = JobRow.state.in_((State.QUEUED, State.RUNNING))
+        parts = select(JobRow).where(JobRow.parent_id == job, unfinished).order_by(JobRow.part).with_for_update()
         with self._database.writing() as session:
-            parts = session.scalars(open_parts.order_by(JobRow.part).with_for_update()).all()
+            session.scalars(parts).all()  # parts are locked before their parent, here as where one of them ends
             row = session.scalar(_named(job).with_for_update())
+            cancelled = session.scalars(parts.execution_options(populate_existing=True)).all()  # it may just have split
             if row is not None:
                 move(session, row, Event.CANCEL, "cancelled on request")
-                for part in parts:
+                for part in cancelled:
                     move(session, part, Event.CANCEL, "the whole job was cancelled")
-        for each in (job, *(part.id for part in parts)):
+        for each in (job, *(part.id for part in cancelled)):
             self._changed(each)
         return row
 
@@ -302,7 +302,8 @@ class JobStore:
 
     def requeue_expired(self) -> bool:
         """Queues again whatever nobody has renewed in time; says whether there was any."""
-        late = select(JobRow).where(JobRow.state == State.RUNNING, JobRow.lease_until < time.time())
+        held = (JobRow.state == State.RUNNING, JobRow.owner.is_not(None))
+        late = select(JobRow).where(*held, JobRow.lease_until < time.time())
         return self._bury_all(late, "the lease expired")
 
     def _bury_all(self, query: Select[JobRow], reason: str) -> bool:
@@ -348,8 +349,9 @@ def _named(job: str) -> Select[JobRow]:
 
 
 def _attempt(ticket: Ticket, **values: Any) -> Any:
+    """A change of the row while this attempt holds it: one that has split is held by nobody."""
     mine = (JobRow.id == ticket.job, JobRow.attempt == ticket.attempt, JobRow.state == State.RUNNING)
-    return update(JobRow).where(*mine).values(**values)
+    return update(JobRow).where(*mine, JobRow.owner.is_not(None)).values(**values)
 
 
 def _running(session: Session, ticket: Ticket) -> JobRow | None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Query, Response
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, BeforeValidator, Field
 
 from provenn.api import schemas
 from provenn.api.auth import FORBIDDEN, Admin, Caller
@@ -23,15 +23,29 @@ EXAMPLES = {"reader": {"summary": "A key that reads", "value": {"name": "dashboa
 Cursor = Annotated[str | None, Query(pattern="^[0-9a-f]{16}$", description="`next` of the page before")]
 
 
+def _number(given: object) -> object:
+    """JSON has one number 7, however it is written; false and "7" are none."""
+    if isinstance(given, bool | str):
+        raise ValueError("give a number")
+    return given
+
+
+Count = Annotated[int, Field(ge=0, le=10**9), BeforeValidator(_number)]
+Bytes = Annotated[int, Field(ge=0, le=10**15), BeforeValidator(_number)]
+"""Numbers that the columns hold, and JSON's readers too."""
+
+
 class KeyRequest(schemas.Request):
     """A key to be made. Limits that are null are those of the key that makes it, or the settings'."""
 
     name: str = Field(max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$", description="what it is for")
     scopes: list[Scope] = Field(min_length=1, description="what it may do; submit includes read, admin both")
-    expires_days: float | None = Field(None, gt=0, le=36_500, description="null: when the key that makes it does")
-    max_queued: int | None = Field(None, ge=0, description="jobs that may wait at a time")
-    max_bytes: int | None = Field(None, ge=0, description="bytes of networks and requests that it may store")
-    max_seconds: float | None = Field(None, ge=0, description="seconds of workers in a rolling day")
+    expires_days: schemas.Number | None = Field(
+        None, gt=0, le=36_500, description="null: when the key that makes it does"
+    )
+    max_queued: Count | None = Field(None, description="jobs that may wait at a time")
+    max_bytes: Bytes | None = Field(None, description="bytes of networks and requests that it may store")
+    max_seconds: schemas.Number | None = Field(None, ge=0, description="seconds of workers in a rolling day")
 
 
 class ApiKey(schemas.Response):

@@ -11,7 +11,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from provenn.api.auth import Caller, Reader
-from provenn.api.problems import UNAVAILABLE, not_found, problem
+from provenn.api.problems import INTERNAL, UNAVAILABLE, not_found, problem
 from provenn.api.service import Parts, Service
 from provenn.api.signing import sign, statement
 from provenn.api.signing_bundle import attach
@@ -55,6 +55,10 @@ def attestation(certificate: str, who: Reader, parts: Parts) -> Response:
 def _signed(certificate: str, manifest: bytes, who: Caller, parts: Service) -> bytes:
     """The envelope, signed now: the private key is in this process alone."""
     digest = json.loads(manifest)["model"]["sha256_file"]
+    known = parts.catalogue.certificate(who.project, certificate)
+    if known is None or known.model_id != digest:
+        log.error("certificate %s is about another network than its job was: it is not signed", certificate)
+        raise problem(INTERNAL, "the certificate is about another network than its job was: it is not signed")
     row = parts.catalogue.model(who.project, digest)
     name = row.filename if row is not None else digest
     try:

@@ -19,7 +19,7 @@ from provenn.api.problems import CONFLICT, not_found, problem
 from provenn.api.routes.admission import check
 from provenn.api.routes.paging import Cursor, Limit, next_cursor, unknown_cursor
 from provenn.api.routes.shown import status, transition
-from provenn.api.schemas import Digest, Job, JobRequest, JobResult, Jobs, JobStatus
+from provenn.api.schemas import Digest, Job, JobRequest, JobResult, Jobs, JobStatus, Text
 from provenn.api.service import Parts, Service
 from provenn.api.tables import JobRow
 
@@ -167,9 +167,9 @@ class Filters:
         tuple[State, ...], Query(description="only jobs in this state; several times: in any of these")
     ] = ()
     model: Annotated[Digest | None, Query(description="only jobs about this model")] = None
-    kind: Annotated[str | None, Query(max_length=32, description="inputs, specification, lipschitz, ...")] = None
-    method: Annotated[str | None, Query(max_length=64, description="as the jobs asked for it")] = None
-    verdict: Annotated[str | None, Query(max_length=32, description="verified, falsified, unknown or timeout")] = None
+    kind: Annotated[Text | None, Query(max_length=32, description="inputs, specification, lipschitz, ...")] = None
+    method: Annotated[Text | None, Query(max_length=64, description="as the jobs asked for it")] = None
+    verdict: Annotated[Text | None, Query(max_length=32, description="verified, falsified, unknown or timeout")] = None
     parked: Annotated[bool | None, Query(description="whether too many workers died of it")] = None
     parent: Annotated[
         str | None, Query(pattern="^[0-9a-f]{32}$", description="only the parts of this job, which no other list has")

@@ -140,4 +140,5 @@ def _members(row: ModelRow) -> dict[str, Any]:
 
 
 def _filename(file: UploadFile) -> str:
-    return PurePath(file.filename or "unnamed.onnx").name[:200]
+    """Its own name for the file, as far as it can be printed: neither NUL, which no database keeps, nor escapes."""
+    return "".join(filter(str.isprintable, PurePath(file.filename or "").name))[:200] or "unnamed.onnx"

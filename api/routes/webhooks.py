@@ -11,7 +11,7 @@ from pydantic import AwareDatetime, Field
 from provenn.api.auth import Admin
 from provenn.api.problems import not_found
 from provenn.api.routes.shown import moment
-from provenn.api.schemas import Request, Response
+from provenn.api.schemas import Request, Response, Text
 from provenn.api.service import Parts
 from provenn.api.tables import WebhookRow
 from provenn.api.webhooks import new_secret
@@ -23,7 +23,7 @@ EXAMPLES = {"team": {"summary": "A team's server", "value": {"url": "https://hoo
 class WebhookRequest(Request):
     """Where the project wants to be told that a job is over."""
 
-    url: str = Field(min_length=1, max_length=2000, description="https, on the public internet")
+    url: Text = Field(min_length=1, max_length=2000, description="https, on the public internet")
 
 
 class WebhookInfo(Response):

@@ -218,7 +218,11 @@ def test_a_report_says_how_much_of_an_item_is_decided() -> None:
 
     told(Pipe(), 3, 10)(1, 2, Phase("words", 0.5, 7, 0.25))
     told(Pipe(), 3, 10)(1, 2, "words")
-    assert said == [[4, 10, "words", 0.5, 7, 0.25], [4, 10, "words", None, None, 0.0]]
+    same = {"done": 4, "total": 10, "phase": "words"}
+    assert said == [
+        same | {"bound": 0.5, "domains": 7, "share": 0.25},
+        same | {"bound": None, "domains": None, "share": 0.0},
+    ]
 
 
 def test_ids_of_strangers_count_as_none() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import ValidationError
 from store_kit import new
 
 from provenn.api.database import Database
 from provenn.api.jobs.model import State
 from provenn.api.jobs.parts import failed
+from provenn.api.jobs.said import Said
 from provenn.api.jobs.store import Answer, JobStore, Ticket
 
 
@@ -72,3 +74,33 @@ def test_cancelling_the_whole_ends_every_part(database: Database) -> None:
     assert states(store) == [State.CANCELLED, State.SUCCEEDED, State.CANCELLED, State.CANCELLED]
     store.finish(parts[1], answer("verified"))
     assert states(store)[2] == State.CANCELLED
+
+
+def test_a_job_that_has_split_is_held_by_nobody(database: Database) -> None:
+    """A renewal that was on its way, or a second try at splitting, changes nothing."""
+    store = JobStore(database)
+    store.add(new("whole", kind="inputs", items=2))
+    ticket = claim(store)
+    for _ in range(2):
+        store.split(ticket, [new(f"part{k}", kind="inputs", parent_id="whole", part=k) for k in range(2)])
+        assert store.renew([ticket], 60) == [ticket]
+        row = store.get("whole")
+        assert row is not None
+        assert (row.state, row.owner, row.lease_until, row.waiting) == (State.RUNNING, None, None, 2)
+    assert not store.requeue_expired()
+    for _ in range(2):
+        store.finish(claim(store), answer("verified"))
+    assert states(store)[0] == State.QUEUED
+
+
+@pytest.mark.parametrize("said", [
+    {}, {"answer": {}}, {"answer": {"parts": []}}, {"progress": [1, 2, "x"]}, {"problem": "no"}, {"other": 1},
+    {"answer": {"result": "../x", "certificates": [], "verdict": "verified", "reusable": True, "version": "1"}},
+    {"answer": {"parts": [{"request": "0" * 64, "items": 1, "verdict": "verified"}]}},
+])  # fmt: skip
+def test_what_no_worker_says_is_not_believed(said: dict[str, object]) -> None:
+    try:
+        heard = Said.model_validate(said)
+    except ValidationError:
+        return
+    assert (heard.progress, heard.answer, heard.problem) == (None, None, None)

@@ -97,11 +97,14 @@ def _schema(url: str, key: str | None, known: Mapping[str, str], extent: Extent)
         settings["headers"] = headers
     config = schemathesis.Config.from_dict(settings)
     schema = schemathesis.openapi.from_url(f"{url}/openapi.json", config=config, headers=headers)
-    if key is None:
-        # What the document says about keys is about a server that needs them; this one lets everybody in.
-        for ways in schema.raw_schema["paths"].values():
-            for operation in ways.values():
+    for ways in schema.raw_schema["paths"].values():
+        for operation in ways.values():
+            if key is None:
+                # What the document says about keys is about a server that needs them; this one lets everybody in.
                 operation.pop("security", None)
+            for response in operation["responses"].values():
+                for link in response.get("links", {}).values():
+                    link["x-schemathesis"] = {"merge_body": False}  # a link's body is all of it, not a part
     schema.hook("filter_failure")(_unexpected)
     schema.hook("map_case")(lambda context, case: _realistic(case, known))
     return schema
