@@ -88,7 +88,7 @@ def _unzipped(data: bytes, limits: Limits) -> Iterator[tuple[str, bytes]]:
     with _zip(data) as archive:
         members = archive.infolist()
         _require_few(len(members))
-        wanted = {m: name for m in members if not m.is_dir() and (name := _plain(m.orig_filename))}
+        wanted = {m: name for m in members if not m.orig_filename.endswith("/") and (name := _plain(m.orig_filename))}
         for member, name in wanted.items():
             _require_file(member, name)
         limits.require_bytes(sum(member.file_size for member in wanted), "the files of the archive")

@@ -112,7 +112,7 @@ def read(text: bytes) -> Architecture:
 
 def _require_flat(value: Any) -> None:
     """Raises: ResourceLimit if layers hold layers that hold layers, and so on."""
-    level = [value]
+    level = [value] if isinstance(value, dict | list) else []
     for _ in range(DEPTH):
         level = [v for part in level for v in (part.values() if isinstance(part, dict) else part)
                  if isinstance(v, dict | list)]  # fmt: skip

@@ -42,7 +42,6 @@ def worker(
     json: Json = False,
 ) -> int:
     """Run queued jobs of a service beyond one process, until it is interrupted."""
-    from provenn.api import logs, tracing
     from provenn.api.cli import serving
     from provenn.api.cli.given import read
     from provenn.api.sharing import require_shared
@@ -58,8 +57,6 @@ def worker(
     outcome.show(
         found, Text("Provenn runs jobs of {database}, {workers} at a time. Stop: Ctrl-C".format(**found)), json
     )
-    logs.configure(settings.log_format, settings.log_level)
-    tracing.start(settings.trace_endpoint)
     return run(settings)
 
 

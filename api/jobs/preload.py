@@ -12,6 +12,7 @@ import signal
 import zipfile
 
 from onnx import TensorProto, helper
+from scipy.optimize import linprog
 
 from provenn.api.jobs import inspection, worker
 from provenn.models.arrival import arrive
@@ -20,8 +21,14 @@ from provenn.models.reading import read
 from provenn.models.summary import summarize
 from provenn.verifier.check import read_network
 from provenn.verifier.spec_json import robustness
+from provenn.verifier.spec_reader import read_specification
 
-__all__ = ["inspection", "worker"]
+VNNLIB_2 = b"""(vnnlib-version <2.0>)
+(declare-network N (declare-input X float32 [1]) (declare-output Y float32 [1]))
+(assert (and (>= X[0] 0.0) (<= X[0] 1.0)))
+(assert (>= Y[0] 0.0))
+"""
+__all__ = ["inspection", "linprog", "worker"]
 
 
 def _one_neuron() -> bytes:
@@ -44,6 +51,7 @@ def _warm() -> None:
     summarize(data, read(data))
     read_network(data)
     robustness([0.0], label=0, epsilon=0.1, outputs=2)
+    read_specification(VNNLIB_2)
 
 
 _warm()

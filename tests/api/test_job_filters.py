@@ -188,4 +188,4 @@ def test_a_parked_job_is_shown_as_one(server: Server) -> None:
     server.service.jobs.died(Ticket(name, 3), "worker died (signal 9)")
     found = server.job(name)
     assert (found["state"], found["parked"]) == ("failed", True)
-    assert numbers(server.client.get("/v1/jobs", params={"parked": True})) == [int(name, 16)]
+    assert int(name, 16) in numbers(server.client.get("/v1/jobs", params={"parked": True}))

@@ -160,6 +160,7 @@ def test_backends_and_health(server: Server) -> None:
     assert server.client.get("/healthz").json()["status"] == "ok"
     ready = server.client.get("/readyz").json()
     assert set(ready.pop("sandbox")) == set(LAYERS)
+    assert ready.pop("slots") == 2
     assert set(ready.values()) == {"ready"}
 
 
@@ -303,7 +304,7 @@ def test_a_job_that_cannot_start_fails_with_its_problem(server: Server) -> None:
     finally:
         path.write_bytes(data)
     assert found["state"] == State.FAILED
-    assert found["error"]["type"] == PREFIX + "internal-error"
+    assert found["error"]["type"] == PREFIX + "data-damaged"
     assert f"the blob {model} has other bytes" in found["reason"]
     assert found["reason"] == found["error"]["detail"]
     wait_for(lambda: server.service.engine.status == "ready")

@@ -235,10 +235,9 @@ def words_changed(data: bytes, chance: Random) -> bytes:
 
 def repacked(data: bytes, change: Change, chance: Random) -> bytes:
     """The content of a compressed file changed, and compressed again."""
-    pack, unpack = (
-        (gzip.compress, gzip.decompress) if data.startswith(b"\x1f\x8b") else (lzma.compress, lzma.decompress)
-    )
-    return pack(change(unpack(data), chance))
+    if data.startswith(b"\x1f\x8b"):
+        return gzip.compress(change(gzip.decompress(data), chance), mtime=0)
+    return lzma.compress(change(lzma.decompress(data), chance))
 
 
 MEANINGS: dict[str, Change] = {

@@ -84,7 +84,7 @@ def zipped(files: Mapping[str, bytes]) -> bytes:
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():
-            archive.writestr(name, content)
+            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
     return made.getvalue()
 
 
@@ -207,11 +207,11 @@ def seeds(slow: bool) -> list[Upload]:
     bundle = bundled()
     made = [
         *(Upload("onnx", model.SerializeToString()) for model in (DENSE, CONVOLVED, SELECTED)),
-        Upload("gzip", gzip.compress(NETWORK)),
+        Upload("gzip", gzip.compress(NETWORK, mtime=0)),
         Upload("xz", lzma.compress(NETWORK)),
         Upload("zip bundle", zipped(bundle)),
         Upload("tar bundle", tarred(bundle)),
-        Upload("tar.gz bundle", gzip.compress(tarred(bundle))),
+        Upload("tar.gz bundle", gzip.compress(tarred(bundle), mtime=0)),
         Upload("provenn-network/1", _implicit()),
         Upload("safetensors", safetensors.numpy.save(arrays), layers),
         Upload("state dict", _pickled(state), layers),

@@ -274,6 +274,8 @@ def test_weights_that_do_not_fit_are_refused_by_name(name: str) -> None:
 DENSE = layer("Linear", in_features=3, out_features=2)
 MISTAKES = {
     "not JSON": (b"{", "cannot be read as JSON"),
+    "a number": (b"7", "at 'the whole': input should be a valid dictionary.*; there is 7"),
+    "nothing": (b"null", "at 'the whole': input should be a valid dictionary"),
     "no layers": (b'{"input": [3]}', "at 'layers': field required"),
     "an empty list": (described([3]), "at least 1 item"),
     "an unknown type": (described([3], layer("LSTM")), "'layers.0': input tag 'LSTM'"),
