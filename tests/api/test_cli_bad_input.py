@@ -62,7 +62,7 @@ CASES = {
     "unknown command": ("prove plain.onnx", "No such command"),
     "serve: bad port": ("serve --port 99999", "--port"),
     "serve: bad folder": ("serve --port 0 --data-dir p.vnnlib", "p.vnnlib cannot be written"),
-    "serve: bad host": ("serve --port 0 --host 203.0.113.7 --data-dir data", "whoever reaches 203.0.113.7 could use the service"),
+    "serve: bad host": ("serve --port 0 --host 203.0.113.7 --data-dir data", "whoever reaches 203.0.113.7 could use"),
 }
 
 
