@@ -146,6 +146,8 @@ def expected(failure: Failure, operation: str, response: schemathesis.Response) 
             (operation == "POST /v1/models" and name in UNREADABLE)
             # A job's parts have to fit each other and the network: exactly one question, a label an input, ...
             or (operation == "POST /v1/jobs" and name in UNFIT | {"resource-limit"})
+            # A key of idempotency was drawn before, for another request.
+            or name == "idempotency-conflict"
             # The host of a URL has to exist, and to be on the public internet.
             or (operation == "POST /v1/webhooks" and name == "unusable-webhook")
             # A cursor has the right form, and nothing the client can see has that id.
