@@ -90,7 +90,7 @@ def statement(manifest: bytes, name: str, certificate: str) -> bytes:
 
     A function of these three alone, so whoever has them can compare. certificate: the id, SHA-256 of the zip. Real
     numbers are text, hexadecimal floats or rationals, as in the manifest, which has no others. The checker is that of
-    the version that made the certificate: only what it accepted then is stored.
+    the version that made the certificate, whose worker says that it was accepted: nobody else has checked it.
     Raises: CertificateRejected if this is not a manifest.
     """
     content, claims = read_manifest(manifest), parsed("manifest", manifest, int)["claims"]

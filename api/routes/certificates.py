@@ -6,16 +6,18 @@ import io
 import json
 import logging
 import zipfile
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Response
 
-from provenn.api.auth import Caller, Reader
+from provenn.api.auth import Reader
 from provenn.api.problems import INTERNAL, UNAVAILABLE, not_found, problem
 from provenn.api.service import Parts, Service
 from provenn.api.signing import sign, statement
 from provenn.api.signing_bundle import attach
 from provenn.api.signing_keys import SigningKeyError
+from provenn.api.tables import CertificateRow
 from provenn.verifier.check.claims import MANIFEST
 
 router = APIRouter(prefix="/v1/certificates", tags=["certificates"])
@@ -30,51 +32,63 @@ OBJECT = _answers("application/json", {"type": "object"})
 BUNDLE = _answers("application/zip", {"type": "string", "format": "binary"})
 
 
+@dataclass(frozen=True)
+class Stored:
+    """A certificate of the caller's project: its row, and the zip as it was made."""
+
+    row: CertificateRow
+    data: bytes
+
+    @property
+    def manifest(self) -> bytes:
+        """The manifest's own bytes."""
+        with zipfile.ZipFile(io.BytesIO(self.data)) as archive:
+            return archive.read(MANIFEST)
+
+
+def _stored(certificate: str, who: Reader, parts: Parts) -> Stored:
+    row = parts.catalogue.certificate(who.project, certificate)
+    if row is None:
+        raise not_found("certificate", certificate)
+    return Stored(row, parts.blobs.get(row.id))
+
+
+Existing = Annotated[Stored, Depends(_stored)]
+
+
 @router.get("/{certificate}", summary="Read a certificate's manifest", response_class=Response, responses=OBJECT)
-def manifest(certificate: str, who: Reader, parts: Parts) -> Response:
+def manifest(stored: Existing) -> Response:
     """The manifest's own bytes: claims, digests of model and specification, verdict."""
-    return Response(_manifest(_bundle(certificate, who, parts)), media_type="application/json")
+    return Response(stored.manifest, media_type="application/json")
 
 
 @router.get("/{certificate}/bundle", summary="Download a certificate", response_class=Response, responses=BUNDLE)
-def bundle(certificate: str, who: Reader, parts: Parts) -> Response:
+def bundle(stored: Existing, parts: Parts) -> Response:
     """The zip that `provenn check` reads, signed: without `attestation.json`, its last file, its SHA-256 is the id."""
-    stored = _bundle(certificate, who, parts)
-    headers = {"Content-Disposition": f'attachment; filename="{certificate}.zip"'}
-    signed = attach(stored, _signed(certificate, _manifest(stored), who, parts))
+    headers = {"Content-Disposition": f'attachment; filename="{stored.row.id}.zip"'}
+    signed = attach(stored.data, _signed(stored, parts))
     return Response(signed, media_type="application/zip", headers=headers)
 
 
 @router.get("/{certificate}/attestation", summary="Read who signs it", response_class=Response, responses=OBJECT)
-def attestation(certificate: str, who: Reader, parts: Parts) -> Response:
+def attestation(stored: Existing, parts: Parts) -> Response:
     """A DSSE envelope around an in-toto statement: this service says that the claims hold. The bundle has it too."""
-    stored = _bundle(certificate, who, parts)
-    return Response(_signed(certificate, _manifest(stored), who, parts), media_type="application/json")
+    return Response(_signed(stored, parts), media_type="application/json")
 
 
-def _signed(certificate: str, manifest: bytes, who: Caller, parts: Service) -> bytes:
-    """The envelope, signed now: the private key is in this process alone."""
-    digest = json.loads(manifest)["model"]["sha256_file"]
-    known = parts.catalogue.certificate(who.project, certificate)
-    if known is None or known.model_id != digest:
-        log.error("certificate %s is about another network than its job was: it is not signed", certificate)
-        raise problem(INTERNAL, "the certificate is about another network than its job was: it is not signed")
-    row = parts.catalogue.model(who.project, digest)
-    name = row.filename if row is not None else digest
+def _signed(stored: Stored, parts: Service) -> bytes:
+    """The envelope, signed now: the private key is in this process alone.
+
+    A worker computes on a stranger's network: what it has left about another one than its job's is not signed.
+    """
+    row, manifest = stored.row, stored.manifest
+    if json.loads(manifest)["model"]["sha256_file"] != row.model_id:
+        log.error("certificate %s is about another network than its job: it is not signed", row.id)
+        raise problem(INTERNAL, "the certificate is about another network than its job: it is not signed")
+    model = parts.catalogue.model(row.project_id, row.model_id)
+    name = model.filename if model is not None else row.model_id
     try:
-        return sign(statement(manifest, name, certificate), parts.keyring.signer())
+        return sign(statement(manifest, name, row.id), parts.keyring.signer())
     except SigningKeyError as error:
         log.error("%s", error)
         raise problem(UNAVAILABLE, "certificates cannot be signed now; the server's log has the reason") from error
-
-
-def _manifest(stored: bytes) -> bytes:
-    with zipfile.ZipFile(io.BytesIO(stored)) as archive:
-        return archive.read(MANIFEST)
-
-
-def _bundle(certificate: str, who: Caller, parts: Service) -> bytes:
-    row = parts.catalogue.certificate(who.project, certificate)
-    if row is None:
-        raise not_found("certificate", certificate)
-    return parts.blobs.get(row.id)

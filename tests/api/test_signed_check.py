@@ -15,8 +15,9 @@ from pathlib import Path
 import httpx
 import pytest
 from cli_kit import PLAIN, STUBBORN, Command
-from service_kit import Server
+from service_kit import SMALL, Server
 from signing_kit import OTHER, SIGNER, changed, proved, resealed, signed, zipped
+from sqlalchemy import update
 
 from provenn.api.client import Client, ServiceError
 from provenn.api.problems import PREFIX
@@ -24,6 +25,7 @@ from provenn.api.schemas import Inputs
 from provenn.api.signing import Status, examine
 from provenn.api.signing_bundle import detach
 from provenn.api.signing_keys import Keyring, PublicKeys, published, rotate
+from provenn.api.tables import CertificateRow
 from provenn.verifier.certificate.bundle import load_zip, write
 from provenn.verifier.check.claims import ATTESTATION, MANIFEST
 
@@ -262,3 +264,15 @@ def test_other_files_than_those_of_the_id_are_refused(client: Client) -> None:
         transport = httpx.MockTransport(lambda _, data=data: httpx.Response(200, content=data))
         with Client("http://service", transport=transport) as other, pytest.raises(ServiceError, match="other bytes"):
             other.bundle(certificate)
+
+
+def test_a_certificate_about_another_network_than_its_job_is_not_signed(client: Client, server: Server) -> None:
+    """A worker may have been taken over by what it computed on."""
+    certificate, other = certified(client, 0.015625), server.model(SMALL)
+    about = update(CertificateRow).where(CertificateRow.id == certificate)
+    with server.service.database.writing() as session:
+        session.execute(about.values(model_id=other))
+    for route in ("bundle", "attestation"):
+        refused = server.client.get(f"/v1/certificates/{certificate}/{route}")
+        assert refused.status_code == 500
+        assert "another network" in refused.json()["detail"]
