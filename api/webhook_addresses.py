@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Sequence
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from provenn.verifier.errors import ProvennError
 
@@ -18,6 +18,9 @@ TRANSLATED = IPv6Network("64:ff9b::/96")
 """IPv4 behind a translator: the last 32 bits (RFC 6052)."""
 TUNNELS = (IPv6Network("2001::/32"), IPv6Network("2002::/16"))
 """Teredo and 6to4 lead to IPv4 addresses that they hold; nobody serves anything there."""
+
+CLOUDS = (IPv4Network("168.63.129.16/32"), IPv4Network("192.0.0.0/24"))
+"""Services of the machine's own cloud, Azure's and Oracle's, on addresses that count as global."""
 
 
 class RefusedAddress(ProvennError):
@@ -42,7 +45,8 @@ def public(text: str) -> bool:
 
 
 def _public(address: IPv4Address | IPv6Address) -> bool:
-    return address.is_global and not address.is_multicast and not address.is_reserved
+    here = isinstance(address, IPv4Address) and any(address in cloud for cloud in CLOUDS)
+    return address.is_global and not (address.is_multicast or address.is_reserved or here)
 
 
 def addresses(host: str, port: int, resolver: Resolver, private: bool) -> Sequence[str]:
