@@ -163,14 +163,17 @@ class Client:
         """Queues a job about an uploaded model: between which numbers its derivatives lie over a region."""
         return self._queue({"jacobian": question}, model, seconds, method, seed)
 
-    def job(self, job: str) -> Job:
-        """The job as it is now, with its result once there is one."""
-        return Job.model_validate_json(self._send("GET", f"/v1/jobs/{job}").content)
+    def job(self, job: str, wait: float = 0) -> Job:
+        """The job with its result once there is one: as it is now, or when it is over, after `wait` seconds at most."""
+        return Job.model_validate_json(self._send("GET", f"/v1/jobs/{job}", params={"wait": wait}).content)
 
-    def wait(self, job: str, progress: Progress | None = None, poll_seconds: float = 0.2) -> JobResult:
-        """Asks until the job is over.   Raises: JobFailed if it ended without a result."""
+    def wait(self, job: str, progress: Progress | None = None, poll_seconds: float = 1.0) -> JobResult:
+        """Returns when the job is over; until then progress is told every `poll_seconds`, 30 at most.
+
+        Raises: JobFailed if it ended without a result.
+        """
         while True:
-            found = self.job(job)
+            found = self.job(job, poll_seconds)
             if progress is not None:
                 progress(found.progress.done, found.progress.total, found.progress.phase)
             if found.state == State.SUCCEEDED and found.result is not None:
@@ -178,7 +181,6 @@ class Client:
             if found.state.final:
                 problem = found.error or {}
                 raise JobFailed(job, found.state, found.reason or str(problem.get("detail", "no reason was given")))
-            time.sleep(poll_seconds)
 
     def jobs(self, **filters: Any) -> Iterator[JobStatus]:
         """All jobs that pass the filters of GET /v1/jobs (state, model, kind, ...), newest first, page by page."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, select
@@ -17,6 +18,8 @@ from provenn.api.tables import ModelRow
 from provenn.verifier.errors import ProvennError
 
 PRAGMAS = ("busy_timeout=10000", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON")
+CONNECTIONS = 50
+"""To SQLite that are kept: as many as threads that answer requests, and those of the engine."""
 DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg", "postgresql+psycopg": "postgresql+psycopg"}
 
 
@@ -61,6 +64,7 @@ class Database:
         """
         self._engine = opened(url)
         self._writer = writer(self._engine)
+        self._turn: AbstractContextManager[object] = nullcontext() if self.shared else threading.Lock()
         with ExitStack() as stack:
             stack.callback(self.close)
             if upgrade:
@@ -82,8 +86,13 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
-        """One transaction: committed at the end, rolled back on an exception."""
-        with Session(self._writer, expire_on_commit=False) as session, session.begin():
+        """One transaction: committed at the end, rolled back on an exception.
+
+        SQLite lets one write at a time, and whoever finds it taken sleeps longer and longer before looking again: so
+        the threads of this process take turns. (Nobody writes within a transaction of another: there it would wait
+        for itself in any case.)
+        """
+        with self._turn, Session(self._writer, expire_on_commit=False) as session, session.begin():
             yield session
 
     def probe(self) -> None:
@@ -109,7 +118,7 @@ def opened(text: str) -> Engine:
             return create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=20)
         except ModuleNotFoundError:
             raise UnusableDatabase('PostgreSQL needs psycopg: pip install "provenn[postgres]"') from None
-    engine = create_engine(url)
+    engine = create_engine(url, pool_size=CONNECTIONS, max_overflow=-1)
 
     @event.listens_for(engine, "connect")
     def configure(connection: DBAPIConnection, _: object) -> None:

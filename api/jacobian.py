@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
 from math import prod
 
 import numpy as np
@@ -28,6 +27,7 @@ from provenn.verifier.certificate.lipschitz import Leaves
 from provenn.verifier.check import CertificateRejected, check
 from provenn.verifier.errors import BackendError, InvalidSpecification
 from provenn.verifier.region import Region
+from provenn.verifier.version import provenn_version
 
 Numbers = NDArray[np.float64]
 
@@ -179,7 +179,7 @@ class _Run:
             for entry, leaves in trees:
                 claims.append(EntryClaim(0, row, (len(stated),), leaves))
                 stated.append(entry)
-        files = prover.bundle(stated, claims, {"provenn": version("provenn"), "torch": torch.__version__})
+        files = prover.bundle(stated, claims, {"provenn": provenn_version(), "torch": torch.__version__})
         self.progress(0, 1, "check")
         start_time = time.monotonic()
         check(files, prover.network, tick=self._tick)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from math import fsum, prod
 
 import torch
@@ -35,6 +34,7 @@ from provenn.verifier.graph import Graph
 from provenn.verifier.interval import Interval
 from provenn.verifier.ops.implicit import Implicit
 from provenn.verifier.region import Region
+from provenn.verifier.version import provenn_version
 
 METHODS = methods.METHODS | lipschitz_jacobian.NAMED
 """What `--method` may name, and what it says."""
@@ -254,7 +254,7 @@ class _Run:
 
     def _sealed(self, prover: Prover, network: Network, proved: Sequence[Proved]) -> LipschitzResult:
         """The certificate, checked again, and the bound from below."""
-        files = prover.bundle(proved, {"provenn": version("provenn"), "torch": torch.__version__})
+        files = prover.bundle(proved, {"provenn": provenn_version(), "torch": torch.__version__})
         with self._timed("check_seconds"):
             uppers = check(files, network, tick=self._tick).uppers
         return self._verified(uppers, files, prover.well_posed)

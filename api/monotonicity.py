@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
-from importlib.metadata import version
 from math import inf, prod
 
 import numpy as np
@@ -33,6 +32,7 @@ from provenn.verifier.certificate.lipschitz import Leaves
 from provenn.verifier.check import CertificateRejected, check
 from provenn.verifier.errors import BackendError, InvalidSpecification
 from provenn.verifier.region import Region
+from provenn.verifier.version import provenn_version
 
 SEARCHING, BRANCHING = 0.15, 0.8
 """Shares of the time for pairs, and for branch and bound of what is left then; the rest is for the certificate."""
@@ -329,7 +329,7 @@ class _Run:
                     whole.setdefault(entry.row, []).append(number)
             method = METHODS[self.options.method]
             claims += [EntryClaim(case, row, tuple(some), Leaves(method)) for row, some in whole.items()]
-        files = prover.bundle(stated, claims, {"provenn": version("provenn"), "torch": torch.__version__})
+        files = prover.bundle(stated, claims, {"provenn": provenn_version(), "torch": torch.__version__})
         start = time.monotonic()
         try:
             check(files, prover.network, tick=self._tick)

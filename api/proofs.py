@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 
 import torch
 
@@ -18,6 +17,7 @@ from provenn.verifier.check import CertificateRejected, Network, Report, check
 from provenn.verifier.check.rows import Semantics
 from provenn.verifier.graph import Graph
 from provenn.verifier.spec import Specification
+from provenn.verifier.version import provenn_version
 
 PROOFS = ("ibp", "crown", "alpha-crown")
 """Methods of certificates that need nothing of a search, each proving more than the ones before it."""
@@ -86,7 +86,7 @@ def _until(budget: Budget) -> Callable[[], None]:
 
 def certificate(claimed: Claimed, method: str, budget: Budget) -> dict[str, bytes]:
     """The bundle's files.   Raises: CertificateRejected; ProofTooLarge; OutOfTime."""
-    made_by = {"provenn": version("provenn"), "torch": torch.__version__}
+    made_by = {"provenn": provenn_version(), "torch": torch.__version__}
     graph, network = claimed.graph.to("cpu", torch.float32), claimed.network
     names = relu_names(graph, network)
     slopes: list[CaseSlopes] = []

@@ -68,8 +68,8 @@ def submitted(client: httpx.Client, body: dict[str, Any]) -> str:
 
 def ended(client: httpx.Client, job: str) -> dict[str, Any]:
     """The job once it is over."""
-    while (found := client.get(f"/v1/jobs/{job}").json())["state"] in ("queued", "running"):
-        time.sleep(SETTLE)
+    while (found := client.get(f"/v1/jobs/{job}", params={"wait": 10}).json())["state"] in ("queued", "running"):
+        pass
     return dict(found)
 
 

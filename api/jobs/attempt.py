@@ -107,7 +107,7 @@ class Attempt:
 
     def follow(self, child: Child) -> bool:
         """Notes progress until the child's last message, then writes the outcome down; whether there was an answer."""
-        self._note(child, Step(0, self._job.items, "starting"))  # it may have been cancelled since it was claimed
+        self._look(child)
         try:
             for message in child.messages():
                 said = Said.model_validate(message)
@@ -151,6 +151,14 @@ class Attempt:
     def _keep(self, names: Sequence[str | None]) -> None:
         made = {name for name in names if name is not None}
         self._surely(lambda: keep(self._folder, made, self._means.blobs))
+
+    def _look(self, child: Child) -> None:
+        """It may have been cancelled since it was claimed, when there was no child to kill."""
+        try:
+            if self._means.store.void([self.ticket]):
+                child.kill(LOST)
+        except SQLAlchemyError as error:
+            log.warning("job %s: whether it was cancelled is not known: %s", self.ticket.job, type(error).__name__)
 
     def _note(self, child: Child, step: Step) -> None:
         """Writes progress down; a child whose ticket is void is killed. What cannot be written is not missed."""

@@ -33,6 +33,7 @@ from provenn.api.jobs.notices import Kind, Notice
 from provenn.api.jobs.slot import Slot, slots_of
 from provenn.api.jobs.store import JobStore, Ticket
 from provenn.api.jobs.task import Limits, Order
+from provenn.api.jobs.worker import Certify
 from provenn.api.jobs.workspace import emptied, workspace
 from provenn.api.settings import Settings
 from provenn.api.tables import JobRow
@@ -65,7 +66,7 @@ class Engine:
         self.slots = slots_of(settings)
         self._node = Node(self.id, len(self.slots), settings.job_device)
         self._running: dict[Ticket, Child] = {}
-        self._generation = 0
+        self._generation = self._busy = 0
         self._changed = threading.Condition()
         self._draining = threading.Event()
         self._stopping = threading.Event()
@@ -90,7 +91,7 @@ class Engine:
         self._draining.set()
         self._rouse()
         with self._changed:
-            self._changed.wait_for(lambda: self._hurried or not self._running, self._settings.drain_seconds)
+            self._changed.wait_for(lambda: self._hurried or not self._busy, self._settings.drain_seconds)
 
     def hurry(self) -> None:
         """Draining, begun or not, waits for nothing any more."""
@@ -169,15 +170,26 @@ class Engine:
         while not self._draining.is_set():
             seen = self._generation
             try:
-                job = self._store.claim(self.id, self._settings.lease_seconds)
-                if job is not None:
-                    self._run(job, slot)
-                    continue
-                self._sleep(seen)
+                if not self._worked(slot):
+                    self._sleep(seen)
             except (SQLAlchemyError, BaseError, OSError):
                 log.exception("the engine could not claim or record a job; its lease will expire")
                 self._stopping.wait(1.0)
         slot.close()
+
+    def _worked(self, slot: Slot) -> bool:
+        """Whether there was a job to run. Whoever drains waits for it from before the claim on, not from its child on."""
+        with self._changed:
+            self._busy += 1
+        try:
+            job = None if self._draining.is_set() else self._store.claim(self.id, self._settings.lease_seconds)
+            if job is not None:
+                self._run(job, slot)
+            return job is not None
+        finally:
+            with self._changed:
+                self._busy -= 1
+                self._changed.notify_all()
 
     def _sleep(self, seen: int) -> None:
         """Until something has been queued since generation `seen`, may have been elsewhere, or may be tried again."""
@@ -213,16 +225,16 @@ class Engine:
             finally:
                 slot.release(clean and child.why is None)
                 log.info("the attempt is over")
-        self.wake()  # the job may have left parts, or have been the last of them
+        if job.parent_id is not None or not isinstance(task, Certify):
+            self.wake()  # it may have left parts, or have been the last of them
 
     def _splitting(self, job: JobRow) -> Splitting:
         """No more parts than slots that there are, nor smaller ones than are worth it."""
-        slots, least = self._nodes.slots(), self._settings.part_items
+        least, seconds = self._settings.part_items, self._settings.part_seconds
         if job.kind == "inputs":
-            slots = min(slots, job.items // least) if least else 1
-        elif not self._settings.part_seconds:
-            slots = 1
-        return Splitting(slots, self._settings.part_seconds)
+            parts = job.items // least if least else 1
+            return Splitting(min(parts, self._nodes.slots()) if parts > 1 else 1, seconds)
+        return Splitting(self._nodes.slots() if seconds else 1, seconds)
 
     @contextmanager
     def _registered(self, ticket: Ticket, child: Child) -> Iterator[None]:
@@ -236,7 +248,6 @@ class Engine:
         finally:
             with self._changed:
                 del self._running[ticket]
-                self._changed.notify_all()
 
     def _keep_leases(self) -> None:
         """Says that this supervisor is alive, and queues again what belongs to others that are not."""

@@ -9,7 +9,6 @@ import hashlib
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import version
 
 from sqlalchemy import and_, or_, select
 from sqlalchemy.orm import Session
@@ -19,6 +18,7 @@ from provenn.api.blobs import Blobs
 from provenn.api.jobs.model import State
 from provenn.api.schemas import JobRequest, JobResult
 from provenn.api.tables import JobRow
+from provenn.verifier.version import provenn_version
 
 ASIDE = {"budget", "priority", "cache"}
 """Members of a request on which only depends when the answer comes, and how good it may get."""
@@ -31,14 +31,14 @@ DECIDED = ("inputs", "specification", "monotonicity")
 def question(request: JobRequest) -> str:
     """Digest of the model, of what is asked of it and how, and of the version that answers."""
     asked = request.model_dump_json(exclude=ASIDE)
-    return hashlib.sha256(f"{version('provenn')}\n{asked}".encode()).hexdigest()
+    return hashlib.sha256(f"{provenn_version()}\n{asked}".encode()).hexdigest()
 
 
 def answer(session: Session, job: JobRow) -> JobRow | None:
     """The best job of the project that has answered this one's question, with checked certificates alone."""
     good = and_(JobRow.kind.in_(DECIDED), JobRow.verdict == "verified")
     mine = (JobRow.project_id == job.project_id, JobRow.question == job.question, JobRow.parent_id.is_(None))
-    done = (JobRow.state == State.SUCCEEDED, JobRow.reusable, JobRow.version == version("provenn"))
+    done = (JobRow.state == State.SUCCEEDED, JobRow.reusable, JobRow.version == provenn_version())
     found = select(JobRow).where(*mine, *done, or_(good, JobRow.seconds >= job.seconds))
     return session.scalar(found.order_by(JobRow.seconds.desc(), JobRow.sequence.desc()).limit(1))
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
 from typing import Any
 
 from provenn.api.certification import ItemResult
 from provenn.api.jobs.workspace import Outbox
 from provenn.api.schemas import Item, JobRequest, JobResult
 from provenn.verifier.certificate.bundle import to_zip
+from provenn.verifier.version import provenn_version
 
 PROVED = ("checked", "deployed")
 """Assurances of what the checker has re-proved."""
@@ -24,7 +24,7 @@ def answered(out: Outbox, result: JobResult) -> dict[str, Any]:
         "certificates": sorted({item.certificate for item in result.items if item.certificate is not None}),
         "verdict": result.verdict,
         "reusable": result.verdict in DECIDED and bool(result.items) and all(map(_proved, result.items)),
-        "version": version("provenn"),
+        "version": provenn_version(),
     }
 
 

@@ -17,14 +17,13 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from provenn.api.jobs.model import State
 from provenn.api.routes.jobs import Existing
 from provenn.api.routes.shown import status, transition
-from provenn.api.service import Parts, Service
+from provenn.api.routes.waiting import reread_seconds
+from provenn.api.service import Parts
 from provenn.api.tables import JobRow, TransitionRow
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 PROGRESS_SECONDS = 0.25
 """Between two events of progress, at least."""
-REREAD_SECONDS = 5.0
-"""How long a stream trusts that nobody changed the row without saying so, where one process does all changes."""
 LastSeen = Annotated[
     str | None, Header(alias="Last-Event-ID", description="id of the last event seen: only later states are sent")
 ]
@@ -62,11 +61,6 @@ class Feed:
 def seen(last: str | None) -> int:
     """The change that a Last-Event-ID names; 0 where it is none of ours."""
     return int(last) if last is not None and last.isascii() and last.isdigit() and len(last) < 10 else 0
-
-
-def reread_seconds(parts: Service) -> float:
-    """Between two looks at a row that nobody has said anything about."""
-    return parts.settings.poll_seconds if parts.database.shared else REREAD_SECONDS
 
 
 @router.get("/{job}/events", response_class=EventSourceResponse, summary="Stream a job's progress")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Header, Query, Response
+from fastapi.concurrency import run_in_threadpool
 from pydantic import AwareDatetime, BeforeValidator
 
 from provenn.api.auth import FORBIDDEN, Caller, Reader, Submitter
@@ -19,6 +20,7 @@ from provenn.api.problems import CONFLICT, not_found, problem
 from provenn.api.routes.admission import check
 from provenn.api.routes.paging import Cursor, Limit, next_cursor, unknown_cursor
 from provenn.api.routes.shown import status, transition
+from provenn.api.routes.waiting import LONGEST, over
 from provenn.api.schemas import Digest, Job, JobRequest, JobResult, Jobs, JobStatus, Text
 from provenn.api.service import Parts, Service
 from provenn.api.tables import JobRow
@@ -216,12 +218,25 @@ def _existing(job: str, who: Reader, parts: Parts) -> JobRow:
 Existing = Annotated[JobRow, Depends(_existing)]
 
 
+Patience = Annotated[
+    float, Query(ge=0, le=LONGEST, description="seconds to wait for a job that is not over: less if it ends sooner")
+]
+
+
 @router.get("/{job}", summary="Follow a job")
-def job(row: Existing, parts: Parts) -> Job:
+async def job(row: Existing, parts: Parts, wait: Patience = 0) -> Job:
     """State, progress, every state before it, its parts, and the result once there is one."""
+    if wait and not State(row.state).final:
+        await over(parts, row.id, wait)
+    return await run_in_threadpool(_described, row, parts, again=wait > 0)
+
+
+def _described(row: JobRow, parts: Service, again: bool) -> Job:
+    row = (parts.jobs.get(row.id) if again else None) or row
     result = None if row.result is None else JobResult.model_validate_json(parts.blobs.get(row.result))
     history = [transition(state) for state in parts.jobs.transitions(row.id)]
-    return Job(**vars(status(row)), history=history, parts=parts.jobs.tally(row.id), result=result)
+    tally = parts.jobs.tally(row.id) if row.parts else {}
+    return Job(**vars(status(row)), history=history, parts=tally, result=result)
 
 
 @router.delete("/{job}", status_code=202, summary="Cancel a job")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
-
 from fastapi import APIRouter
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -14,6 +12,7 @@ from provenn.api.schemas import BackendInfo, Health, Readiness
 from provenn.api.service import Parts, Service
 from provenn.models.sandbox import layers
 from provenn.solvers.portfolio import BACKENDS
+from provenn.verifier.version import provenn_version
 
 router = APIRouter(tags=["system"])
 
@@ -37,7 +36,7 @@ def backends(who: Reader) -> list[BackendInfo]:
 @router.get("/healthz", summary="Is the process alive?")
 def healthz() -> Health:
     """Answers whenever the process can."""
-    return Health(version=version("provenn"))
+    return Health(version=provenn_version())
 
 
 @router.get("/readyz", summary="Can it take work?")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -195,8 +194,7 @@ def test_a_question_is_all_that_the_answer_depends_on(change: dict[str, Any]) ->
 
 def test_a_question_depends_on_the_version(monkeypatch: pytest.MonkeyPatch) -> None:
     before = asked()
-    newer: Callable[[str], str] = lambda package: "99"  # noqa: E731
-    monkeypatch.setattr("provenn.api.jobs.questions.version", newer)
+    monkeypatch.setattr("provenn.api.jobs.questions.provenn_version", lambda: "99")
     assert asked() != before
 
 

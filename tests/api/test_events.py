@@ -227,3 +227,20 @@ def test_a_report_says_how_much_of_an_item_is_decided() -> None:
 
 def test_ids_of_strangers_count_as_none() -> None:
     assert [seen(each) for each in (None, "", "x", "12", "٣", "1" * 10)] == [0, 0, 0, 12, 0, 0]
+
+
+def test_whoever_waits_is_answered_when_the_job_is_over(server: Server) -> None:
+    job = server.submit({**small_request(server.model(SMALL)), "seed": 91})
+    found = server.client.get(f"/v1/jobs/{job}", params={"wait": 30}).json()
+    assert found["state"] == "succeeded"
+    assert found["result"]["items"]
+
+
+def test_whoever_has_waited_long_enough_is_answered_too(server: Server) -> None:
+    job = server.slow_job(seed=92)
+    assert server.client.get(f"/v1/jobs/{job}", params={"wait": 0.2}).json()["state"] in ("queued", "running")
+    cancelled = threading.Timer(0.2, server.client.delete, [f"/v1/jobs/{job}"])
+    cancelled.start()
+    assert server.client.get(f"/v1/jobs/{job}", params={"wait": 30}).json()["state"] == "cancelled"
+    cancelled.join()
+    assert server.client.get(f"/v1/jobs/{job}", params={"wait": 31}).status_code == 422
