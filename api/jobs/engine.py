@@ -178,7 +178,7 @@ class Engine:
         slot.close()
 
     def _worked(self, slot: Slot) -> bool:
-        """Whether there was a job to run. Whoever drains waits for it from before the claim on, not from its child on."""
+        """Whether there was a job to run. Whoever drains waits for a job from its claim on, not from its child on."""
         with self._changed:
             self._busy += 1
         try:
