@@ -22,3 +22,8 @@ def shared() -> Path:
     if not (folder / "vnncomp2022").is_dir():
         pytest.skip(f"the reference networks are not at {folder}")
     return folder
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bytes name no test: archives hold the second they were made in, and every worker makes its own."""
+    return argname if isinstance(val, bytes) else None

@@ -16,7 +16,7 @@ from pathlib import Path
 from provenn.api.blobs import Blobs
 
 LIMIT = 1 << 32
-"""Bytes of one file that is kept."""
+"""Bytes of all files of one answer that are kept."""
 
 
 class Outbox:
@@ -53,13 +53,16 @@ def emptied(root: Path) -> Path:
 def keep(folder: Path, names: Iterable[str], blobs: Blobs) -> None:
     """Stores the files that a child names, each under its digest, whatever the child says.
 
-    Raises: OSError if one is not there, is a link or no plain file, or holds other bytes than its name promises.
+    Raises: OSError if one is not there, is a link or no plain file, or holds other bytes than its name promises; or if
+    they are too large together.
     """
+    size = 0
     for name in names:
         descriptor = os.open(folder / Path(name).name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         with os.fdopen(descriptor, "rb") as file:
-            if os.fstat(descriptor).st_size > LIMIT:
-                raise OSError(f"{name} is too large to be kept")
+            size += os.fstat(descriptor).st_size
+            if size > LIMIT:
+                raise OSError(f"a worker left more than {LIMIT >> 30} GiB: too much to be kept")
             found = blobs.put_file(file)
         if found != name:
             raise OSError(f"a worker left other bytes than {name}")
