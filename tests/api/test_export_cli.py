@@ -19,6 +19,9 @@ from torch import nn
 from provenn.models import pt2, weights
 from provenn.models.limits import Limits
 
+pytestmark = pytest.mark.xdist_group("torch export")
+"""What the tests share is made once."""
+
 MODULE = """
 import torch
 from torch import nn

@@ -15,6 +15,9 @@ from test_routes import problem
 from provenn.api.jobs.store import Ticket
 from provenn.api.tables import JobRow
 
+pytestmark = pytest.mark.xdist_group("job filters")
+"""What the tests share is made once."""
+
 A, B = mlp([3, 4, 2], seed=31), mlp([3, 4, 2], seed=32)
 
 

@@ -33,6 +33,9 @@ from provenn.api.jobs.nodes import Nodes
 from provenn.api.keys import Keys
 from provenn.api.metrics import LATE, Metrics
 
+pytestmark = pytest.mark.xdist_group("observability")
+"""What the tests share is made once."""
+
 ENDED = {"kind": "inputs", "method": "ibp", "state": "succeeded", "verdict": "verified"}
 REQUEST = "submission-of-a-job-0001"
 

@@ -11,6 +11,9 @@ import pytest
 from access_kit import ADMIN, NOBODYS, RULES, Route, member, possessions, routes
 from service_kit import SMALL, Server, mlp, small_request
 
+pytestmark = pytest.mark.xdist_group("tenancy")
+"""What the tests share is made once."""
+
 HIDING = [route for route, rule in RULES.items() if rule.hides]
 LISTING = [route for route, rule in RULES.items() if rule.lists]
 

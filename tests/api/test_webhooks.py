@@ -26,6 +26,9 @@ from provenn.api.tables import DEFAULT_PROJECT, DeliveryRow, WebhookRow
 from provenn.api.webhook_sending import Sender
 from provenn.api.webhooks import Deliverer, new_secret
 
+pytestmark = pytest.mark.xdist_group("webhooks")
+"""What the tests share is made once."""
+
 
 @pytest.fixture(scope="module")
 def hooked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:

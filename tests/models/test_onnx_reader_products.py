@@ -30,7 +30,7 @@ from provenn.verifier.interval import Interval
 from provenn.verifier.ops.softmax import Softmax
 from provenn.verifier.region import Region
 
-pytestmark = pytest.mark.xdist_group("onnx reader products")
+pytestmark = pytest.mark.xdist_group("torch export")
 """What the tests share is made once."""
 
 SHAPE = (3, 4)

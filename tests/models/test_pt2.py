@@ -23,6 +23,9 @@ from provenn.models.pt2.operators import OPERATORS
 from provenn.models.zoo.networks import ARCHITECTURES
 from provenn.verifier.errors import InvalidModel, ResourceLimit, UnsupportedOp
 
+pytestmark = pytest.mark.xdist_group("torch export")
+"""What the tests share is made once."""
+
 SHAPE = (3, 4, 4)
 
 

@@ -22,6 +22,9 @@ from provenn.models.limits import Limits
 from provenn.models.pt2 import to_onnx
 from provenn.verifier.errors import InvalidModel, ResourceLimit
 
+pytestmark = pytest.mark.xdist_group("torch export")
+"""What the tests share is made once."""
+
 FIXED = settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 

@@ -18,6 +18,9 @@ from provenn.models.torch_export import OPSET, export
 from provenn.models.zoo.networks import cnn, mlp, resnet
 from provenn.verifier.errors import InvalidModel
 
+pytestmark = pytest.mark.xdist_group("torch export")
+"""What the tests share is made once."""
+
 
 @pytest.fixture(scope="module", params=[mlp, cnn, resnet], ids=["mlp", "cnn", "resnet"])
 def exported(request: pytest.FixtureRequest) -> tuple[nn.Module, bytes]:
