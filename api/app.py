@@ -24,13 +24,17 @@ from provenn.api.requests import RequestIds
 from provenn.api.routes import (
     api_keys,
     audit,
+    batches,
     certificates,
+    datasets,
+    demo,
     events,
     jobs,
     keys,
     metrics,
     models,
     nodes,
+    page,
     system,
     tickets,
     webhooks,
@@ -75,9 +79,13 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    app.include_router(models.router, max_body_size=settings.upload_limit)
-    for part in (jobs, events, tickets, webhooks, certificates, keys, api_keys, audit, nodes, metrics, system):
-        app.include_router(part.router, max_body_size=settings.request_limit)
+    for part in (models, datasets):
+        app.include_router(part.router, max_body_size=settings.upload_limit)
+    about_jobs = (jobs, batches, events, certificates)
+    for other in (*about_jobs, tickets, webhooks, keys, api_keys, audit, nodes, metrics, demo, system):
+        app.include_router(other.router, max_body_size=settings.request_limit)
+    if settings.web_page:
+        page.install(app, settings)
     if settings.docs_page:
         docs_page.install(app)
     problems.install(app)

@@ -18,7 +18,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as Connection
 
-from provenn.api import tickets
+from provenn.api import tickets, web
 from provenn.api.keys import Known, Scope, allows, shows_key
 from provenn.api.problems import INVALID_REQUEST, UNAVAILABLE, Kind, problem
 from provenn.api.requests import address, header, refuse
@@ -29,8 +29,8 @@ from provenn.verifier.errors import ProvennError
 
 UNAUTHORIZED = Kind("unauthorized", 401, "Who asks is not known")
 FORBIDDEN = Kind("forbidden", 403, "Who asks may not do this")
-OPEN = frozenset({"/healthz", "/readyz", "/openapi.json", "/docs"})
-"""What needs no key: what probes ask for, and what is the same in every installation."""
+OPEN = frozenset({"/healthz", "/readyz", "/openapi.json", "/docs"}) | web.paths()
+"""What needs no key: what probes ask for, and what is the same in every installation, such as the web page."""
 EVENTS = re.compile(r"/v1/jobs/([0-9a-f]+)/events", re.ASCII)
 TICKET = re.compile(rb"(^|&)ticket=[^&]*")
 SAFE = ("GET", "HEAD", "OPTIONS")

@@ -9,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from provenn.api.database import Database
-from provenn.api.tables import CertificateRow, ModelRow
+from provenn.api.tables import CertificateRow, DatasetRow, ModelRow
 
 
 def anything(session: Session) -> None:
@@ -37,15 +37,30 @@ class Catalogue:
         with self._database.reading() as session:
             return session.scalars(query).all()
 
-    def add_model(self, model: ModelRow, allowed: Callable[[Session], None] = anything) -> bool:
-        """Adds a model, if `allowed` does not raise in the same transaction; False if somebody else just did."""
+    def add(self, row: ModelRow | DatasetRow, allowed: Callable[[Session], None] = anything) -> bool:
+        """Adds one of these, if `allowed` does not raise in the same transaction; False if somebody else just did."""
         try:
             with self._database.writing() as session:
                 allowed(session)
-                session.add(model)
+                session.add(row)
         except IntegrityError:
             return False
         return True
+
+    def dataset(self, project: str, digest: str) -> DatasetRow | None:
+        """The dataset, if the project has it."""
+        query = select(DatasetRow).where(DatasetRow.project_id == project, DatasetRow.id == digest)
+        with self._database.reading() as session:
+            return session.scalar(query)
+
+    def datasets(self, project: str, limit: int, before: str | None = None) -> Sequence[DatasetRow]:
+        """The project's newest datasets, likewise."""
+        query = select(DatasetRow).where(DatasetRow.project_id == project)
+        if before is not None:
+            last = select(DatasetRow.sequence).where(DatasetRow.project_id == project, DatasetRow.id == before)
+            query = query.where(DatasetRow.sequence < last.scalar_subquery())
+        with self._database.reading() as session:
+            return session.scalars(query.order_by(DatasetRow.sequence.desc()).limit(limit)).all()
 
     def certificate(self, project: str, digest: str) -> CertificateRow | None:
         """The certificate, if the project has it."""

@@ -6,15 +6,20 @@ or, for a network whose ops the kernel does not read, after a second run in floa
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from provenn.api.proofs import BRANCHED, PROOFS, Claimed, OutOfTime, Proof, lost, proved
+from provenn.api.results import Counterexample as Counterexample
+from provenn.api.results import ItemResult as ItemResult
+from provenn.models.limits import Limits
+from provenn.models.onnx_bytes import decompressed
 from provenn.models.reading import Executor, read_model
 from provenn.solvers.attack import Replayed, replay
 from provenn.solvers.base import Budget, Outcome, Problem, Progress, Result, Verdict, silent
@@ -65,7 +70,7 @@ class LoadedModel:
 
     network is None where the kernel refuses the file, or bounds no values of it (unless slopes were all that was asked
     for); `unreadable` says why. Where not `trusted`, the executor's outputs are far from real arithmetic, and nothing
-    is called verified.
+    is called verified. sha256: of the (uncompressed) file.
     """
 
     graph: Graph
@@ -73,37 +78,7 @@ class LoadedModel:
     network: Network | None
     unreadable: str | None = None
     trusted: bool = True
-
-
-@dataclass(frozen=True)
-class Counterexample:
-    """An input inside the region and the executor's unsafe output, flat, as float32 values."""
-
-    input: list[float]
-    output: list[float]
-
-
-@dataclass(frozen=True, eq=False)
-class ItemResult:
-    """What is known of one specification.
-
-    margin: the largest proved lower bound (None if nothing was bounded); assurance: `checked` (re-proved by the
-    kernel), `deployed` (so too, for every float32 execution), `computed` (floating point only), `replayed` (a
-    counterexample, executed), `vacuous` (no input is allowed, so nothing was computed), or None; certificate: the
-    bundle's files; semantics: those that were asked for; warnings: which sets of inputs are empty.
-    """
-
-    verdict: str
-    method: str
-    margin: float | None
-    seconds: float
-    assurance: str | None = None
-    reason: str | None = None
-    counterexample: Counterexample | None = None
-    certificate: dict[str, bytes] | None = None
-    stats: dict[str, float] = field(default_factory=dict)
-    semantics: Semantics = "real"
-    warnings: tuple[str, ...] = ()
+    sha256: str = ""
 
 
 def load_model(data: bytes, slopes: bool = False) -> LoadedModel:
@@ -113,20 +88,21 @@ def load_model(data: bytes, slopes: bool = False) -> LoadedModel:
     and compares where it has intervals.   Raises: InvalidModel, UnsupportedOp, ResourceLimit.
     """
     graph, executor = read_model(data)
+    digest = hashlib.sha256(decompressed(data, Limits())).hexdigest()
     x, exact = _random_point(graph)
     computed = executor.run(x).astype(np.float64).ravel()
     if not _near(computed, exact, exact):
-        return LoadedModel(graph, executor, None, FAR, trusted=False)
+        return LoadedModel(graph, executor, None, FAR, trusted=False, sha256=digest)
     point = x.astype(np.float64).ravel()
     network: Network | None = None
     try:
         network = read_network(data, slopes)
         box = Bounds(network, Box(point, point)).box(network.output)
     except CertificateRejected as refusal:
-        return LoadedModel(graph, executor, network if slopes else None, refusal.reason)
+        return LoadedModel(graph, executor, network if slopes else None, refusal.reason, sha256=digest)
     if not _near(computed, box.lower, box.upper):
-        return LoadedModel(graph, executor, None, FAR, trusted=False)
-    return LoadedModel(graph, executor, network)
+        return LoadedModel(graph, executor, None, FAR, trusted=False, sha256=digest)
+    return LoadedModel(graph, executor, network, sha256=digest)
 
 
 def _random_point(graph: Graph) -> tuple[np.ndarray, np.ndarray]:

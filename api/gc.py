@@ -22,8 +22,8 @@ from sqlalchemy.orm import Session
 
 from provenn.api.blobs import Blobs, Stored
 from provenn.api.database import Database
-from provenn.api.retention import Retention, delete_models, forget_keys, planned_models
-from provenn.api.tables import CertificateRow, JobRow, ModelRow
+from provenn.api.retention import Lasting, Retention, delete_unused, forget_keys, planned_unused
+from provenn.api.tables import CertificateRow, DatasetRow, FileRow, JobRow, ModelRow
 
 GRACE_SECONDS = 3600.0
 """Between the put of a blob and the row that refers to it there may be no more; uploads and jobs need seconds."""
@@ -34,7 +34,10 @@ PAGE = 10_000
 
 @dataclass(frozen=True)
 class Policy:
-    """keep_days: of jobs that are over, None: for ever; models: unused networks go too; key_hours: Idempotency-Keys."""
+    """keep_days: of jobs that are over, None: for ever; key_hours: Idempotency-Keys.
+
+    models: networks and datasets that no job is about go too.
+    """
 
     keep_days: float | None
     models: bool
@@ -52,11 +55,12 @@ class Amount:
 
 @dataclass(frozen=True)
 class Leaving:
-    """Rows that would go, or have gone: ids of jobs, certificates (project, id), `sequence`s of networks."""
+    """Rows that would go, or have gone: ids of jobs, certificates (project, id), `sequence`s of networks, datasets."""
 
     jobs: frozenset[str] = frozenset()
     certificates: frozenset[tuple[str, str]] = frozenset()
     models: frozenset[int] = frozenset()
+    datasets: frozenset[int] = frozenset()
 
 
 def collect(database: Database, blobs: Blobs, policy: Policy, really: bool) -> list[Amount]:
@@ -84,10 +88,13 @@ def _rows(database: Database, blobs: Blobs, policy: Policy, now: float, really: 
     batches = [retention.delete(roots) for roots in several] if really else retention.planned(several)
     jobs = frozenset(job for batch in batches for job in batch.jobs)
     certificates = frozenset(each for batch in batches for each in batch.certificates)
-    models: list[ModelRow] = []
-    if policy.models:
-        before = now - max(GRACE_SECONDS, DAY * (policy.keep_days or 0.0))
-        models = delete_models(database, before) if really else planned_models(database, before, jobs)
+    before = now - max(GRACE_SECONDS, DAY * (policy.keep_days or 0.0)) if policy.models else 0.0
+
+    def unused(kind: type[Lasting]) -> frozenset[int]:
+        rows = delete_unused(database, kind, before) if really else planned_unused(database, kind, before, jobs)
+        return frozenset(row.sequence for row in rows)
+
+    models, datasets = unused(ModelRow), unused(DatasetRow)
     amounts = [
         Amount("jobs", len(jobs)),
         Amount("transitions", sum(batch.transitions for batch in batches)),
@@ -95,8 +102,9 @@ def _rows(database: Database, blobs: Blobs, policy: Policy, now: float, really: 
         Amount("certificates", len(certificates)),
         Amount("idempotency keys", keys),
         Amount("models", len(models)),
+        Amount("datasets", len(datasets)),
     ]
-    return amounts, Leaving(jobs, certificates, frozenset(model.sequence for model in models))
+    return amounts, Leaving(jobs, certificates, models, datasets)
 
 
 def _needed(session: Session, leaving: Leaving) -> set[str]:
@@ -104,8 +112,11 @@ def _needed(session: Session, leaving: Leaving) -> set[str]:
     referring = select(JobRow.id, JobRow.request, JobRow.result, JobRow.start)
     jobs = session.execute(referring.execution_options(yield_per=PAGE))
     found = {digest for job, *several in jobs if job not in leaving.jobs for digest in several if digest is not None}
-    models = session.execute(select(ModelRow.sequence, ModelRow.id))
-    found |= {digest for sequence, digest in models if sequence not in leaving.models}
+    for kind, gone in ((ModelRow, leaving.models), (DatasetRow, leaving.datasets)):
+        rows = session.execute(select(kind.sequence, kind.id))
+        found |= {digest for sequence, digest in rows if sequence not in gone}
+    files = session.execute(select(FileRow.job_id, FileRow.id))
+    found |= {digest for job, digest in files if job not in leaving.jobs}
     certificates = session.execute(select(CertificateRow.project_id, CertificateRow.id))
     return found | {digest for project, digest in certificates if (project, digest) not in leaving.certificates}
 

@@ -17,7 +17,9 @@ from provenn.api.lipschitz import Contradiction
 from provenn.api.lipschitz_jacobian import METHODS, own_slopes
 from provenn.api.lipschitz_question import matrix
 from provenn.api.monotonicity import BRANCHING, INTERRUPTED, SEARCHING, Options
+from provenn.api.notebook import Card, Intervals
 from provenn.api.proofs import OutOfTime
+from provenn.api.results import Origin, described, traced
 from provenn.api.timing import overdue
 from provenn.solvers.base import Budget, Progress, Verdict, silent
 from provenn.solvers.branch_and_bound.derivative import Goal
@@ -46,7 +48,7 @@ class JacobianResult:
 
     seen: the least and the greatest derivative that float64 has at points of the region. verdict: verified, unknown or
     timeout, with the reason, or why the bounds are no tighter; assurance `checked` where verified; certificate: the
-    bundle's files then.
+    bundle's files then. origin: where a service has answered; `seen` is then what it says.
     """
 
     verdict: str
@@ -59,6 +61,17 @@ class JacobianResult:
     certificate: dict[str, bytes] | None = None
     reason: str | None = None
     stats: dict[str, float] = field(default_factory=dict)
+    origin: Origin | None = None
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the proved interval of every derivative."""
+        facts = [*described(self.method, self.seconds, self.assurance), *traced(self.certificate, self.origin)]
+        figures = []
+        if self.lower is not None and self.upper is not None:
+            names = [f"{row}, {column}" for row, column in np.ndindex(self.lower.shape)]
+            spans = list(zip(self.lower.ravel().tolist(), self.upper.ravel().tolist(), strict=True))
+            figures = [Intervals("proved derivatives (output, input)", spans, names)]
+        return Card("Jacobian", self.verdict, facts, figures, [self.reason] if self.reason else []).html()
 
 
 def jacobian(model: LoadedModel, question: Question, options: Options, progress: Progress = silent) -> JacobianResult:

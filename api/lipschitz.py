@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import fsum, prod
 
 import torch
@@ -20,6 +20,7 @@ from provenn.api.lipschitz_lower import Lower
 from provenn.api.lipschitz_question import Question
 from provenn.api.lipschitz_rows import RowGroup
 from provenn.api.proofs import OutOfTime
+from provenn.api.results import LipschitzResult as LipschitzResult
 from provenn.api.timing import Clock, overdue
 from provenn.solvers.base import Budget, Phase, Progress, Verdict, silent
 from provenn.solvers.lipsdp import conic, methods
@@ -99,33 +100,6 @@ class Readings:
     def implicit(self) -> bool:
         """Whether there are implicit layers."""
         return any(isinstance(node.op, Implicit) for node in self.graph.nodes)
-
-
-@dataclass(frozen=True, eq=False)
-class LipschitzResult:
-    """What is known of one question.
-
-    upper: proved, rounded up, None unless verified; lower: from a pair of inputs, in float64; for the output norm
-    "each" both are lists, one number a row. gap: by how much of `upper` the best number of this kind of method may lie
-    below it, as the solver has it; None if unknown. assurance: `checked` (re-proved by the kernel) or None;
-    certificate: the bundle's files; well_posed: whether it is proved that implicit layers have one fixed point
-    everywhere, None without such layers; verdict: verified, unknown or timeout, with the reason.
-    """
-
-    verdict: str
-    method: str
-    norm: str
-    output_norm: str
-    rows: str
-    seconds: float
-    upper: float | list[float] | None = None
-    lower: float | list[float] | None = None
-    gap: float | None = None
-    assurance: str | None = None
-    certificate: dict[str, bytes] | None = None
-    well_posed: bool | None = None
-    reason: str | None = None
-    stats: dict[str, float] = field(default_factory=dict)
 
 
 def load(data: bytes) -> Readings:

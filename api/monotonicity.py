@@ -22,9 +22,11 @@ from provenn.api.domain import Place
 from provenn.api.lipschitz import Contradiction
 from provenn.api.lipschitz_jacobian import METHODS, own_slopes
 from provenn.api.lipschitz_question import matrix
+from provenn.api.notebook import Card, Table, short
 from provenn.api.proofs import OutOfTime
+from provenn.api.results import Origin, described, traced
 from provenn.api.timing import overdue
-from provenn.solvers.base import Budget, Progress, silent
+from provenn.solvers.base import Budget, Progress, Verdict, silent
 from provenn.solvers.branch_and_bound.derivative import Goal
 from provenn.solvers.trend import Lines, Pair
 from provenn.verifier.certificate.entries import EntriesProver, Entry, EntryClaim
@@ -39,6 +41,9 @@ SEARCHING, BRANCHING = 0.15, 0.8
 
 FIRST = 0.4
 """Share of the time for pairs until every dependence was looked at once."""
+
+SHOWN = 20
+"""Dependences that a notebook shows."""
 
 LATE = "the time ended before everything was decided"
 INTERRUPTED = "interrupted: more time may decide more"
@@ -112,7 +117,8 @@ class MonotonicityResult:
     """What is known: a dependence for every row and column, rows first.
 
     assurance: `checked` where something is proved; certificate: the bundle's files then; reason: why not everything is
-    decided; timed_out, interrupted: whether the end of the time, or Ctrl-C, is why.
+    decided; timed_out, interrupted: whether the end of the time, or Ctrl-C, is why. origin: where a service has
+    answered.
     """
 
     dependences: tuple[Dependence, ...]
@@ -124,6 +130,28 @@ class MonotonicityResult:
     stats: dict[str, float] = field(default_factory=dict)
     timed_out: bool = False
     interrupted: bool = False
+    origin: Origin | None = None
+
+    @property
+    def verdict(self) -> str:
+        """Falsified where a trend is neither, verified where every one is proved, else timeout or unknown."""
+        trends = [each.trend for each in self.dependences]
+        if Trend.NEITHER in trends:
+            return str(Verdict.FALSIFIED)
+        if Trend.UNKNOWN in trends:
+            return str(Verdict.TIMEOUT if self.timed_out else Verdict.UNKNOWN)
+        return str(Verdict.VERIFIED)
+
+    def _repr_html_(self) -> str:
+        """For notebooks: a row a dependence."""
+        facts = [*described(self.method, self.seconds, self.assurance), *traced(self.certificate, self.origin)]
+        rows = [
+            [str(each.row), str(each.column), str(each.trend), short(each.lower), short(each.upper)]
+            for each in self.dependences[:SHOWN]
+        ]
+        more = f", {len(rows)} of {len(self.dependences)}" if len(self.dependences) > len(rows) else ""
+        table = Table("outputs by inputs" + more, ["row", "input", "trend", "derivative from", "to"], rows)
+        return Card("Monotonicity", self.verdict, facts, [table], [self.reason] if self.reason else []).html()
 
 
 def monotonicity(

@@ -10,7 +10,7 @@ from provenn.api.certification import ItemResult
 from provenn.api.jacobian import JacobianResult
 from provenn.api.lipschitz import LipschitzResult
 from provenn.api.monotonicity import Dependence as Found
-from provenn.api.monotonicity import MonotonicityResult, Trend
+from provenn.api.monotonicity import MonotonicityResult
 from provenn.api.schemas import Change, Counterexample, Counts, Dependence, Item, Jacobian, JobResult, Lipschitz
 from provenn.solvers.base import Verdict
 from provenn.solvers.trend import Pair
@@ -42,6 +42,7 @@ def joined(items: Sequence[Item], stats: dict[str, float]) -> JobResult:
         items=list(items),
         summary=[_counts(epsilon, items) for epsilon in dict.fromkeys(item.epsilon for item in items)],
         stats=stats,
+        batch=None,
     )
 
 
@@ -54,18 +55,9 @@ def lipschitz_report(result: LipschitzResult, certificate: str | None, stats: di
 def monotonicity_report(
     result: MonotonicityResult, names: Sequence[str], certificate: str | None, stats: dict[str, float]
 ) -> JobResult:
-    """The same: falsified where a trend is neither, verified where every one is proved, else timeout or unknown.
-
-    names: of the features, in the order of the question.
-    """
-    trends = [each.trend for each in result.dependences]
-    verdict = Verdict.VERIFIED
-    if Trend.NEITHER in trends:
-        verdict = Verdict.FALSIFIED
-    elif Trend.UNKNOWN in trends:
-        verdict = Verdict.TIMEOUT if result.timed_out else Verdict.UNKNOWN
+    """The same. names: of the features, in the order of the question."""
     told = [_dependence(each, names[k % len(names)]) for k, each in enumerate(result.dependences)]
-    return _of_one(_alone(result, str(verdict), certificate, monotonicity=told), stats | result.stats)
+    return _of_one(_alone(result, result.verdict, certificate, monotonicity=told), stats | result.stats)
 
 
 def jacobian_report(result: JacobianResult, rows: str, certificate: str | None, stats: dict[str, float]) -> JobResult:
@@ -134,7 +126,7 @@ def _alone(
 
 
 def _of_one(item: Item, stats: dict[str, float]) -> JobResult:
-    return JobResult(verdict=item.verdict, items=[item], summary=[_counts(None, [item])], stats=stats)
+    return JobResult(verdict=item.verdict, items=[item], summary=[_counts(None, [item])], stats=stats, batch=None)
 
 
 def _dependence(found: Found, name: str) -> Dependence:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from sqlalchemy import Select, delete, exists, func, or_, select, text, update
 from sqlalchemy.orm import Session, aliased
@@ -19,7 +20,16 @@ from provenn.api.blob_errors import BlobCorrupted, BlobMissing
 from provenn.api.blobs import Blobs
 from provenn.api.database import Database
 from provenn.api.jobs.model import State
-from provenn.api.tables import CertificateRow, DeliveryRow, IdempotencyRow, JobRow, ModelRow, TransitionRow
+from provenn.api.tables import (
+    CertificateRow,
+    DatasetRow,
+    DeliveryRow,
+    FileRow,
+    IdempotencyRow,
+    JobRow,
+    ModelRow,
+    TransitionRow,
+)
 
 BATCH = 200
 """Jobs, not counting parts, that go in one transaction."""
@@ -69,7 +79,7 @@ class Retention:
             for (project, certificate), job in batch.inherited.items():
                 row = (CertificateRow.project_id == project, CertificateRow.id == certificate)
                 session.execute(update(CertificateRow).where(*row).values(job_id=job))
-            for table in (CertificateRow, DeliveryRow, IdempotencyRow, TransitionRow):
+            for table in (CertificateRow, DeliveryRow, FileRow, IdempotencyRow, TransitionRow):
                 session.execute(delete(table).where(table.job_id.in_(batch.jobs)))
             session.execute(delete(JobRow).where(JobRow.id.in_(batch.jobs)))
         return batch
@@ -136,26 +146,31 @@ def forget_keys(database: Database, before: float, really: bool) -> int:
     return count
 
 
-def planned_models(database: Database, before: float, leaving: frozenset[str]) -> list[ModelRow]:
-    """Networks from before then that no job is about, but for those that leave."""
+Lasting = TypeVar("Lasting", ModelRow, DatasetRow)
+"""What jobs are about, and stays when they go."""
+
+
+def planned_unused(database: Database, kind: type[Lasting], before: float, leaving: frozenset[str]) -> list[Lasting]:
+    """Networks, or datasets, from before then that no job is about, but for those that leave."""
     with database.reading() as session:
-        return _unused(session, before, leaving)
+        return _unused(session, kind, before, leaving)
 
 
-def delete_models(database: Database, before: float) -> list[ModelRow]:
-    """Deletes unused networks. A job that is being queued holds its network's row, and keeps it."""
+def delete_unused(database: Database, kind: type[Lasting], before: float) -> list[Lasting]:
+    """Deletes unused ones. A job that is being queued holds the rows that it is about, and keeps them."""
     with database.writing() as session:
-        free = select(ModelRow.sequence).where(ModelRow.created_at < before).with_for_update(skip_locked=True)
+        free = select(kind.sequence).where(kind.created_at < before).with_for_update(skip_locked=True)
         ours = set(session.scalars(free))
-        found = [row for row in _unused(session, before, frozenset()) if row.sequence in ours]
+        found = [row for row in _unused(session, kind, before, frozenset()) if row.sequence in ours]
         for row in found:
             session.delete(row)
     return found
 
 
-def _unused(session: Session, before: float, leaving: frozenset[str]) -> list[ModelRow]:
+def _unused(session: Session, kind: type[Lasting], before: float, leaving: frozenset[str]) -> list[Lasting]:
     """No certificate is about them either: its job would be."""
-    jobs = session.execute(select(JobRow.id, JobRow.project_id, JobRow.model_id))
-    used = {(project, model) for job, project, model in jobs if job not in leaving}
-    rows = session.scalars(select(ModelRow).where(ModelRow.created_at < before))
+    about = JobRow.model_id if kind is ModelRow else JobRow.dataset_id
+    jobs = session.execute(select(JobRow.id, JobRow.project_id, about))
+    used = {(project, name) for job, project, name in jobs if job not in leaving}
+    rows = session.scalars(select(kind).where(kind.created_at < before))
     return [row for row in rows if (row.project_id, row.id) not in used]

@@ -1,49 +1,15 @@
-"""What goes over the wire: requests refuse what they do not know, responses are plain."""
+"""What goes over the wire: requests, and the answers to them."""
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AwareDatetime, Field, model_validator
 
+from provenn.api.batch_schemas import BatchRequest, BatchSummary, File
 from provenn.api.jobs.model import State
-
-Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-Label = Annotated[int, Field(strict=True, ge=0)]
-Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-DEPTH = 64
-"""Levels of an object that stands for a file; those that are read have at most 16, and pydantic writes 255."""
-Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
-"""What can be kept: no NUL, which PostgreSQL does not take, and no half of a surrogate pair, which has no UTF-8."""
-
-
-def _file(given: str | dict[str, Any] | None) -> bytes:
-    """Text or an object as the bytes of a file.   Raises: ValueError for what JSON does not hold, or is too deep."""
-    if isinstance(given, str):
-        return given.encode()
-    _require_shallow(given, DEPTH)
-    return json.dumps(given, allow_nan=False, ensure_ascii=False).encode()
-
-
-def _require_shallow(given: Any, levels: int) -> None:
-    if levels == 0:
-        raise ValueError(f"it is nested more than {DEPTH} levels deep")
-    for part in given.values() if isinstance(given, dict) else given or ():
-        if isinstance(part, dict | list):
-            _require_shallow(part, levels - 1)
-
-
-def _ordered(clip: tuple[float, float]) -> tuple[float, float]:
-    if clip[0] >= clip[1]:
-        raise ValueError("the lower end of clip must be below the upper end")
-    return clip
-
-
-class Request(BaseModel):
-    """A body: unknown members are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from provenn.api.jobs.said import Enclosure
+from provenn.api.wire import Digest, Label, Number, Range, Request, Response, Text, as_file
 
 
 class Inputs(Request):
@@ -53,9 +19,7 @@ class Inputs(Request):
     labels: list[Label] = Field(description="the class that must win, one an input")
     epsilons: list[Annotated[Number, Field(ge=0)]] = Field(min_length=1, description="radii")
     norm: Literal["inf", "2", "1"] = "inf"
-    clip: Annotated[tuple[Number, Number], AfterValidator(_ordered)] | None = Field(
-        None, description="range every input coordinate stays in, e.g. [0, 1]"
-    )
+    clip: Range | None = Field(None, description="range every input coordinate stays in, e.g. [0, 1]")
     target: Label | None = Field(None, description="the one class that must not win; null: any other than the label")
 
     @model_validator(mode="after")
@@ -71,9 +35,7 @@ class RegionRequest(Request):
     input: list[Number] = Field(min_length=1, description="the centre, flat, in C order")
     epsilon: Annotated[Number, Field(ge=0)] = Field(description="the radius")
     norm: Literal["inf", "2", "1"] = "inf"
-    clip: Annotated[tuple[Number, Number], AfterValidator(_ordered)] | None = Field(
-        None, description="range every input coordinate stays in, e.g. [0, 1]"
-    )
+    clip: Range | None = Field(None, description="range every input coordinate stays in, e.g. [0, 1]")
 
 
 class LipschitzRequest(Request):
@@ -117,7 +79,7 @@ class DerivativeRequest(Request):
 
     def domain_text(self) -> bytes:
         """The domain as the bytes of a file."""
-        return _file(self.domain)
+        return as_file(self.domain)
 
 
 class MonotonicityRequest(DerivativeRequest):
@@ -153,6 +115,7 @@ class JobRequest(Request):
     lipschitz: LipschitzRequest | None = None
     monotonicity: MonotonicityRequest | None = None
     jacobian: JacobianRequest | None = None
+    batch: BatchRequest | None = None
     method: Text = Field(
         "auto",
         description="a name of GET /v1/backends; for inputs also lipschitz; for lipschitz one of auto, norm-product, "
@@ -174,9 +137,9 @@ class JobRequest(Request):
 
     @model_validator(mode="after")
     def _one_question(self) -> Self:
-        asked = [self.specification, self.inputs, self.lipschitz, self.monotonicity, self.jacobian]
+        asked = [self.specification, self.inputs, self.lipschitz, self.monotonicity, self.jacobian, self.batch]
         if sum(question is not None for question in asked) != 1:
-            raise ValueError("give either specification or inputs or lipschitz or monotonicity or jacobian")
+            raise ValueError("give either specification or inputs or batch or lipschitz or monotonicity or jacobian")
         if self.semantics == "float32" and (self.lipschitz is not None or self.method == "lipschitz"):
             raise ValueError("Lipschitz constants are about real arithmetic: leave out semantics float32")
         if self.semantics == "float32" and self.derivatives is not None:
@@ -190,7 +153,7 @@ class JobRequest(Request):
 
     def specification_text(self) -> bytes:
         """The specification as the bytes a certificate is about."""
-        return _file(self.specification)
+        return as_file(self.specification)
 
     @property
     def derivatives(self) -> DerivativeRequest | None:
@@ -200,19 +163,13 @@ class JobRequest(Request):
     @property
     def kind(self) -> str:
         """The one question's name."""
-        asked = ("inputs", "specification", "lipschitz", "monotonicity", "jacobian")
+        asked = ("inputs", "specification", "lipschitz", "monotonicity", "jacobian", "batch")
         return next(name for name in asked if getattr(self, name) is not None)
 
     @property
     def items(self) -> int:
         """How many verdicts it asks for."""
         return 1 if self.inputs is None else len(self.inputs.inputs) * len(self.inputs.epsilons)
-
-
-class Response(BaseModel):
-    """A body of ours, read from rows by attribute."""
-
-    model_config = ConfigDict(from_attributes=True)
 
 
 class Model(Response):
@@ -265,6 +222,9 @@ class Progress(Response):
     fraction: float = Field(0.0, description="of all items, and of the part of one that is decided: from 0 to 1")
     bound: float | None = Field(None, description="the best bound so far, of what is being searched")
     domains: int | None = Field(None, description="subdomains that branch and bound has visited")
+    bounds: list[Enclosure] | None = Field(
+        None, description="of every output, the loosest first; about one region alone"
+    )
 
 
 class Counterexample(Response):
@@ -364,6 +324,7 @@ class JobResult(Response):
     items: list[Item]
     summary: list[Counts]
     stats: dict[str, float]
+    batch: BatchSummary | None = Field(None, description="of a batch, whose rows are in its files")
 
 
 class JobStatus(Response):
@@ -374,7 +335,7 @@ class JobStatus(Response):
     state: State
     reason: str | None = Field(description="why it is in this state, where that needs saying")
     error: dict[str, Any] | None = Field(description="the problem that ended it, as RFC 9457 has it")
-    kind: str = Field("", description="what it asks about: inputs, specification, lipschitz, monotonicity, jacobian")
+    kind: str = Field("", description="inputs, batch, specification, lipschitz, monotonicity or jacobian")
     method: str
     seconds: float = Field(description="the budget")
     seed: int
@@ -408,6 +369,7 @@ class Job(JobStatus):
 
     history: list[Transition] = Field([], description="every state it has been in, oldest first")
     parts: dict[State, int] = Field({}, description="how many of the jobs that it has fallen into are in each state")
+    files: list[File] = Field([], description="of a batch: GET /v1/batches/{id}/files/{name}")
     result: JobResult | None = None
 
 

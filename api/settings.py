@@ -45,6 +45,7 @@ class Settings(BaseSettings):
     limit_storage: str = Field(
         "memory://", description="where the limits count, for several servers: redis://HOST, as the limits package says"
     )
+    web_page: bool = Field(True, description="serves the web page at /")
     docs_page: bool = Field(
         False, description="serves /docs, a page to try the API, whose code comes from a public network"
     )

@@ -71,12 +71,33 @@ class ModelRow(Base):
     created_at: Mapped[float] = mapped_column(default=time.time)
 
 
+class DatasetRow(Base):
+    """Inputs with their classes, of a project: `id` is the digest of their canonical file, and the blob's."""
+
+    __tablename__ = "datasets"
+    __table_args__ = (UniqueConstraint("project_id", "id"),)
+
+    sequence: Mapped[int] = mapped_column(Sequence, primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"), default=DEFAULT_PROJECT)
+    key_id: Mapped[str | None] = mapped_column(ForeignKey("keys.id"), default=None, index=True)
+    id: Mapped[str]
+    filename: Mapped[str]
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    count: Mapped[int]
+    width: Mapped[int]
+    """Numbers of one input."""
+    classes: Mapped[int]
+    """One more than the largest."""
+    created_at: Mapped[float] = mapped_column(default=time.time)
+
+
 class JobRow(Base):
     """A job: the row is the truth, the engine only executes. `attempt` fences off every earlier worker."""
 
     __tablename__ = "jobs"
     __table_args__ = (
         ForeignKeyConstraint(["project_id", "model_id"], ["models.project_id", "models.id"], name="jobs_model"),
+        ForeignKeyConstraint(["project_id", "dataset_id"], ["datasets.project_id", "datasets.id"], name="jobs_dataset"),
         Index("jobs_claim", "state", "priority", "sequence"),
         Index("jobs_question", "project_id", "question"),
         Index("jobs_usage", "key_id", "started_at", "compute_seconds", "bytes"),
@@ -88,8 +109,10 @@ class JobRow(Base):
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"), default=DEFAULT_PROJECT)
     key_id: Mapped[str | None] = mapped_column(ForeignKey("keys.id"), default=None)
     model_id: Mapped[str]
+    dataset_id: Mapped[str | None] = mapped_column(default=None)
+    """Of a batch."""
     kind: Mapped[str] = mapped_column(default="inputs")
-    """What it asks about: inputs, specification, lipschitz, monotonicity, jacobian."""
+    """What it asks about: inputs, batch, specification, lipschitz, monotonicity, jacobian."""
     method: Mapped[str]
     seconds: Mapped[float]
     seed: Mapped[int] = mapped_column(BigInteger)
@@ -137,6 +160,8 @@ class JobRow(Base):
     """Subdomains that branch and bound has visited."""
     share: Mapped[float] = mapped_column(default=0.0)
     """How much of the item after those done is decided: from 0 to 1."""
+    bounds: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON, default=None)
+    """Of every output over the one region, the loosest first: `jobs.narrowing`."""
 
     result: Mapped[str | None] = mapped_column(default=None)
     """Blob of the result."""
@@ -180,6 +205,17 @@ class CertificateRow(Base):
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)
     model_id: Mapped[str]
     created_at: Mapped[float] = mapped_column(default=time.time)
+
+
+class FileRow(Base):
+    """A file that a job has left, by its name among these: `id` is its digest, and the blob's."""
+
+    __tablename__ = "files"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    id: Mapped[str]
+    bytes: Mapped[int] = mapped_column(BigInteger)
 
 
 class IdempotencyRow(Base):

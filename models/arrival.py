@@ -10,6 +10,7 @@ from provenn.models import archive, pickles, pt2, weights
 from provenn.models.implicit_file import FORMAT, is_implicit_file
 from provenn.models.limits import Limits
 from provenn.models.onnx_bytes import decoded, decompressed
+from provenn.models.preprocessing import preprocessed, read_preprocessing
 from provenn.models.tensors import embed
 from provenn.verifier.errors import InvalidModel
 
@@ -30,10 +31,11 @@ class Arrived:
     format: str
 
 
-def arrive(data: bytes, architecture: bytes | None, limits: Limits) -> Arrived:
+def arrive(data: bytes, architecture: bytes | None, limits: Limits, preprocessing: bytes | None = None) -> Arrived:
     """The canonical file: what was uploaded where that is an ONNX file or a provenn-network/1, and not compressed.
 
-    architecture: the layers that weights belong to, as JSON.
+    architecture: the layers that weights belong to, as JSON; preprocessing: what the canonical file does to its input
+    before that, as JSON (`read_preprocessing`).
     Raises: InvalidModel or UnsupportedOp, saying what to upload instead; ResourceLimit.
     """
     content = _unpacked(data, limits)
@@ -50,6 +52,8 @@ def arrive(data: bytes, architecture: bytes | None, limits: Limits) -> Arrived:
         content = pt2.to_onnx(content, limits)
     elif architecture is not None:
         content = weights.to_onnx(content, architecture, limits)
+    if preprocessing is not None:
+        content = preprocessed(content, read_preprocessing(preprocessing), limits)
     return Arrived(content, found)
 
 

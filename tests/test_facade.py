@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 import provenn
+from provenn.api import keywords
 
 ROOT = Path(__file__).parents[1]
 
@@ -31,7 +32,7 @@ def module() -> nn.Module:
 def test_the_public_names_are_pinned() -> None:
     results = ["ItemResult", "JacobianResult", "LipschitzCurve", "LipschitzResult", "MonotonicityResult"]
     functions = ["check", "jacobian", "lipschitz", "lipschitz_curve", "monotonicity", "verify"]
-    assert provenn.__all__ == ["CertificateRejected", "Client", *results, "ProvennError", *functions]
+    assert provenn.__all__ == ["AsyncClient", "CertificateRejected", "Client", *results, "ProvennError", *functions]
     for name in provenn.__all__:
         assert getattr(provenn, name).__name__ == name
     assert set(provenn.__all__) <= set(dir(provenn))
@@ -64,10 +65,11 @@ def test_types_are_shipped() -> None:
 
 def test_keywords_and_defaults_are_said_once() -> None:
     pairs = (
-        (provenn._How, provenn.How),
-        (provenn._HowCurve, provenn.HowCurve),
-        (provenn._HowLipschitz, provenn.HowLipschitz),
-        (provenn._HowDerivatives, provenn.HowDerivatives),
+        (keywords.Robustness, keywords.HowAsked),
+        (keywords.RobustnessHere, keywords.How),
+        (keywords.Constants, keywords.HowCurve),
+        (keywords.Constant, keywords.HowLipschitz),
+        (keywords.Derivatives, keywords.HowDerivatives),
     )
     for defaults, typed in pairs:
         assert [field.name for field in dataclasses.fields(defaults)] == list(typed.__annotations__)

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import typer
 from typer.main import get_command
 
-from provenn.api.cli import database, derivatives, export, gc, keys, nodes, outcome, place, signing, worker
+from provenn.api.cli import batch, database, derivatives, export, gate, gc, keys, nodes, outcome, place, signing, worker
 from provenn.api.cli.arguments import Clip, Json, ModelFile, RegionNorm, Seconds
 from provenn.api.cli.outcome import ExitCode
 from provenn.verifier.errors import ProvennError
@@ -65,7 +65,7 @@ def _common(
 def inspect(model: ModelFile, json: Json = False) -> int:
     """Show what a network is: shapes, operators, parameters, digest. Exit code 2 if it cannot be read."""
     from provenn.api.cli import listings
-    from provenn.api.cli.files import read_file
+    from provenn.api.files import read_file
 
     found = listings.network(read_file(model))
     outcome.show(found, listings.network_view(found), json)
@@ -277,8 +277,10 @@ def radius(
     return command.run(request, Options(method, solver, require_time(timeout)), json)
 
 
-app.registered_commands += derivatives.commands.registered_commands  # listed here
+app.registered_commands += batch.commands.registered_commands  # listed here
+app.registered_commands += derivatives.commands.registered_commands
 app.registered_commands += export.commands.registered_commands
+app.registered_commands += gate.commands.registered_commands
 app.add_typer(signing.commands)
 app.add_typer(keys.commands)
 app.registered_commands += worker.commands.registered_commands
@@ -293,10 +295,13 @@ CHECK_EPILOG = """Examples:
   provenn check proof/certificate.zip --model model.onnx
   provenn check proof/certificate.zip --model model.onnx --spec property.vnnlib
   provenn check certificate.zip --model model.onnx --keys keys.json --require-signature
+  provenn check results/batch.zip --model model.onnx --data test.npz
+  provenn check results/batch.zip --model model.onnx --item 17
 
 Exit codes: 0 accepted, 13 rejected, 14 accepted with a bad signature, 2 bad input.
 With --spec the certificate must also be about exactly that property.
 Whether it is true and who said it are two questions, and both are answered: keys.json is the answer of GET /v1/keys.
+Of a batch every row is checked: that its certificate proves exactly that, and with --data that its input is that one.
 
 The checker needs neither torch nor the program that made the certificate."""
 
@@ -315,13 +320,26 @@ def check(
     require_signature: Annotated[
         bool, typer.Option("--require-signature", help="Only a certificate that one of --keys has signed will do.")
     ] = False,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DATA", help="Of a batch: what it must be about; runs counterexamples, too.")
+    ] = None,
+    labels: Annotated[str | None, typer.Option(metavar="L", help="The classes where DATA has none.")] = None,
+    item: Annotated[int | None, typer.Option(min=0, metavar="K", help="Of a batch: this row alone.")] = None,
     json: Json = False,
 ) -> int:
     """Re-prove every claim of a certificate with the trusted checker, and say who signed it."""
-    from provenn.api.cli import checking
+    from provenn.api.batch.bundle import is_batch
+    from provenn.api.cli import batch_checking, checking
 
     if require_signature and keys is None:
         raise typer.BadParameter("give --keys: whose signatures count", param_hint="--require-signature")
+    if is_batch(certificate):
+        asked = batch_checking.Asked(certificate, model, spec, data, labels, item)
+        found = batch_checking.examine(asked)
+        outcome.show(found, batch_checking.as_view(found), json)
+        return checking.code(found, keys, require_signature)
+    if data is not None or labels is not None or item is not None:
+        raise typer.BadParameter("--data, --labels and --item belong to a batch", param_hint="--data")
     found = checking.examine(certificate, model, spec, keys)
     outcome.show(found, checking.as_view(found), json)
     return checking.code(found, keys, require_signature)

@@ -14,12 +14,12 @@ from provenn.api.certification import ItemResult, LoadedModel, Options, load_mod
 from provenn.api.cli import answers, artifacts, outcome
 from provenn.api.cli.answers import Answer
 from provenn.api.cli.artifacts import Kept
-from provenn.api.cli.files import read_file
 from provenn.api.cli.outcome import CannotWrite, ExitCode
 from provenn.api.cli.progress import progress_bar
 from provenn.api.cli.questions import Questions, answer, from_file, from_options
 from provenn.api.cli.request import Request, Robustness
 from provenn.api.cross_check import CrossCheck, cross_check, require_second_opinion
+from provenn.api.files import read_file
 from provenn.verifier.errors import ProvennError
 
 CODES = {

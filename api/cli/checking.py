@@ -15,9 +15,9 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from provenn.api.cli.files import InvalidFile, read_file
 from provenn.api.cli.outcome import ExitCode
 from provenn.api.cli.statements import jacobian, lipschitz
+from provenn.api.files import InvalidFile, read_file
 from provenn.verifier.certificate.bundle import load
 from provenn.verifier.check import CertificateRejected
 from provenn.verifier.check import check as recheck

@@ -22,7 +22,7 @@ from torch import nn
 from typer import BadParameter
 
 from provenn.api.cli import artifacts, listings, outcome
-from provenn.api.cli.files import InvalidFile, read_file
+from provenn.api.files import InvalidFile, read_file
 from provenn.models import pt2, reading, state_dict, torch_export
 from provenn.models.limits import Limits
 from provenn.verifier.errors import InvalidModel, ProvennError

@@ -34,7 +34,7 @@ def gc(
         float | None,
         typer.Option(metavar="N", min=0, help="Days that jobs stay when they are over; default: retention_days."),
     ] = None,
-    models: Annotated[bool, typer.Option("--models", help="Networks that no job is about go too.")] = False,
+    models: Annotated[bool, typer.Option("--models", help="Networks and data that no job is about go too.")] = False,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> int:

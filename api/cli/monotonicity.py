@@ -19,12 +19,12 @@ from provenn.api.certification import LoadedModel, load_model
 from provenn.api.cli import artifacts, outcome
 from provenn.api.cli.answers import COLOURS, MEANING
 from provenn.api.cli.certifying import CODES
-from provenn.api.cli.files import read_file
 from provenn.api.cli.outcome import CannotWrite, ExitCode
 from provenn.api.cli.progress import progress_bar
 from provenn.api.cli.regions import Where
 from provenn.api.cli.statements import at_least, at_most, named
 from provenn.api.domain import Place, columns
+from provenn.api.files import read_file
 from provenn.api.lipschitz_question import matrix
 from provenn.api.monotonicity import Dependence, MonotonicityResult, Options, Question, Trend, monotonicity
 from provenn.solvers.base import Verdict

@@ -6,7 +6,16 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from provenn.api.cli.outcome import console
 
@@ -27,16 +36,17 @@ class Bar:
 
 
 @contextmanager
-def progress_bar() -> Iterator[Bar]:
-    """A bar that appears after PATIENCE_SECONDS, and only on a terminal."""
+def progress_bar(remaining: bool = False) -> Iterator[Bar]:
+    """A bar that appears after PATIENCE_SECONDS, and only on a terminal; remaining: with the time that is left."""
     screen = console(stderr=True)
-    columns = (
+    columns: list[ProgressColumn] = [
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-    )
+    ]
+    columns += [TextColumn("left"), TimeRemainingColumn()] if remaining else []
     progress = Progress(*columns, console=screen, transient=True)
     timer = threading.Timer(PATIENCE_SECONDS, progress.start)
     timer.daemon = True

@@ -11,9 +11,9 @@ from pathlib import Path
 from typer import BadParameter
 
 from provenn.api.certification import ItemResult, LoadedModel, Options, certify
-from provenn.api.cli.files import read_file, read_inputs, read_labels
 from provenn.api.cli.progress import Bar
 from provenn.api.cli.request import Robustness
+from provenn.api.files import read_file, read_inputs, read_labels
 from provenn.api.lipschitz import Options as LipschitzOptions
 from provenn.api.radius import LIPSCHITZ, Batch, radii
 from provenn.api.report import Point

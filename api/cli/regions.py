@@ -8,8 +8,8 @@ from pathlib import Path
 
 from typer import BadParameter
 
-from provenn.api.cli.files import InvalidFile, read_file, read_inputs
 from provenn.api.domain import Domain, Place, read_domain
+from provenn.api.files import InvalidFile, read_file, read_inputs
 from provenn.api.lipschitz_question import Around
 from provenn.verifier.errors import InvalidSpecification, in_file
 

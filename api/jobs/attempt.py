@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from provenn.api import problems
 from provenn.api.blobs import BlobCorrupted, BlobMissing, Blobs
-from provenn.api.jobs import parts, searching
+from provenn.api.jobs import batches, parts, searching
 from provenn.api.jobs.child import Child
 from provenn.api.jobs.said import Found, Said, Split
 from provenn.api.jobs.store import Answer, JobStore, Step, Ticket
@@ -47,10 +47,11 @@ class Means:
 
 @dataclass(frozen=True)
 class Splitting:
-    """Into how many parts a job may fall; a search only after some seconds."""
+    """Into how many parts a job may fall; a search only after some seconds, a batch into parts of some inputs."""
 
     parts: int
     seconds: float
+    inputs: int
 
 
 class Attempt:
@@ -76,6 +77,8 @@ class Attempt:
     def _task(self, splitting: Splitting) -> Task | None:
         job, local, folder, device = self._job, self._means.blobs.local, self._folder, self._means.device
         model, request = local(job.model_id), local(job.request)
+        if job.dataset_id is not None:
+            return self._batch(model, request, local(job.dataset_id), splitting)
         if job.parts:
             return self._whole(model, request)
         if job.parent_id is not None and job.start is not None:
@@ -86,6 +89,26 @@ class Attempt:
             if job.kind == "specification" and job.method in searching.METHODS:
                 return searching.Begin(model, request, folder, device, splitting.parts, splitting.seconds)
         return Certify(model, request, folder, device)
+
+    def _batch(self, model: Path, request: Path, dataset: Path, splitting: Splitting) -> Task | None:
+        """Of a batch: its parts, one of them, or what they make together."""
+        job, store, local, folder = self._job, self._means.store, self._means.blobs.local, self._folder
+        if job.parent_id is not None:
+            seconds = batches.share(job.seconds, store.spent(job.parent_id), splitting.parts)
+            return batches.Certify(model, request, dataset, folder, self._means.device, seconds)
+        if not job.parts:
+            return batches.Split(request, dataset, folder, splitting.inputs)
+        rows = store.parts(job.id)
+        reason = parts.failed(rows)
+        if reason is not None:
+            self._surely(lambda: store.fail(self.ticket, reason))
+            return None
+        left_by = [{file.name: local(file.id) for file in store.files(row.id)} for row in rows]
+        found = [
+            batches.Part(local(row.request), files.get(batches.ROWS), files.get(batches.CERTIFICATES))
+            for row, files in zip(rows, left_by, strict=True)
+        ]
+        return batches.Join(model, job.model_id, request, dataset, tuple(found), folder)
 
     def _whole(self, model: Path, request: Path) -> Task | None:
         """The parts put together."""
@@ -128,7 +151,8 @@ class Attempt:
         store, ticket = self._means.store, self.ticket
         if isinstance(said.answer, Found):
             found = Answer(**said.answer.model_dump())
-            self._keep([*found.certificates, found.result, found.start])
+            left = [str(file["sha256"]) for file in found.files]
+            self._keep([*found.certificates, *left, found.result, found.start])
             self._surely(lambda: store.finish(ticket, found))
         elif isinstance(said.answer, Split):
             self._split(said.answer)
@@ -140,8 +164,13 @@ class Attempt:
 
     def _split(self, found: Split) -> None:
         self._keep([found.start, *(name for part in found.parts for name in (part.request, part.start))])
-        same = ("project_id", "key_id", "model_id", "kind", "method", "seconds", "seed", "certificates", "priority")
+        same = (
+            "project_id", "key_id", "model_id", "dataset_id", "kind", "method", "seconds", "seed", "certificates",
+            "priority",
+        )  # fmt: skip
         shared = {name: getattr(self._job, name) for name in same} | {"parent_id": self._job.id}
+        if self._job.dataset_id is not None:  # there may be thousands: what is asked meanwhile need not wait for all
+            shared["priority"] = self._job.priority - 1
         rows = [
             JobRow(id=uuid.uuid4().hex, part=number, **shared, **part.model_dump())
             for number, part in enumerate(found.parts)

@@ -233,8 +233,8 @@ class Engine:
         least, seconds = self._settings.part_items, self._settings.part_seconds
         if job.kind == "inputs":
             parts = job.items // least if least else 1
-            return Splitting(min(parts, self._nodes.slots()) if parts > 1 else 1, seconds)
-        return Splitting(self._nodes.slots() if seconds else 1, seconds)
+            return Splitting(min(parts, self._nodes.slots()) if parts > 1 else 1, seconds, least)
+        return Splitting(self._nodes.slots() if seconds or job.dataset_id else 1, seconds, least or job.items)
 
     @contextmanager
     def _registered(self, ticket: Ticket, child: Child) -> Iterator[None]:

@@ -105,7 +105,8 @@ class Inspected(BaseModel):
 class InspectModel:
     """Reads an upload, writes the canonical file unless the upload is it, and says what it is.
 
-    upload: open for reading; canonical: empty, open for writing; architecture: of weights, JSON.
+    upload: open for reading; canonical: empty, open for writing; architecture: of weights, JSON; preprocessing: that
+    becomes a part of it, JSON.
     """
 
     refusal: ClassVar[Refusal] = InvalidModel
@@ -113,6 +114,7 @@ class InspectModel:
     upload: Descriptor
     canonical: Descriptor
     architecture: bytes | None
+    preprocessing: bytes | None = None
 
     @property
     def descriptors(self) -> tuple[int, ...]:
@@ -123,7 +125,7 @@ class InspectModel:
         """The fields of `Inspected`."""
         limits = Limits()
         uploaded = _content(self.upload.number, limits)
-        arrived = arrive(uploaded, self.architecture, limits)
+        arrived = arrive(uploaded, self.architecture, limits, self.preprocessing)
         as_is = arrived.data is uploaded
         del uploaded
         _require_memory(COPIES * len(arrived.data))

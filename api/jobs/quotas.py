@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from provenn.api.jobs.model import State
 from provenn.api.jobs.refusals import QuotaExceeded
 from provenn.api.settings import Settings
-from provenn.api.tables import JobRow, KeyRow, ModelRow, ProjectRow
+from provenn.api.tables import DatasetRow, JobRow, KeyRow, ModelRow, ProjectRow
 
 DAY = 86400.0
 QUEUED, BYTES, SECONDS = "queued jobs", "stored bytes", "seconds of compute a day"
@@ -59,7 +59,7 @@ def require_work(session: Session, job: JobRow, settings: Settings) -> None:
             raise QuotaExceeded(SECONDS, allowed.seconds, round(used, 3), wait)
 
 
-def require_bytes(session: Session, row: JobRow | ModelRow, settings: Settings) -> None:
+def require_bytes(session: Session, row: JobRow | ModelRow | DatasetRow, settings: Settings) -> None:
     """The row's bytes may be kept.   Raises: QuotaExceeded."""
     allowed = limits(session, row.key_id, settings)
     if allowed.bytes is not None:
@@ -78,10 +78,9 @@ def _queued(session: Session, key: str | None) -> int:
 
 
 def _stored(session: Session, key: str | None) -> int:
-    """Networks and requests."""
-    networks = session.scalar(select(func.sum(ModelRow.bytes)).where(ModelRow.key_id == key))
-    requests = session.scalar(select(func.sum(JobRow.bytes)).where(JobRow.key_id == key))
-    return int(networks or 0) + int(requests or 0)
+    """Networks, datasets and requests."""
+    tables = (ModelRow, DatasetRow, JobRow)
+    return sum(int(session.scalar(select(func.sum(t.bytes)).where(t.key_id == key)) or 0) for t in tables)
 
 
 def _computed(session: Session, key: str | None) -> tuple[float, int]:

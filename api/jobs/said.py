@@ -10,14 +10,24 @@ Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0, le=1 << 53)]
 PARTS = 10_000
 CERTIFICATES = 100_000
+OUTPUTS, STAGES = 100, 16
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
+class Enclosure(_Strict):
+    """Between which numbers every output lies over the job's one region, as floating point has it: not a proof."""
+
+    method: Annotated[str, Field(max_length=64)]
+    seconds: Annotated[float, Field(ge=0, description="since the attempt began")]
+    lower: Annotated[list[float], Field(max_length=OUTPUTS)]
+    upper: Annotated[list[float], Field(max_length=OUTPUTS)]
+
+
 class Advance(_Strict):
-    """How far it is; share: of the item at work."""
+    """How far it is; share: of the item at work; bounds: of the outputs, the loosest first."""
 
     done: Count
     total: Count
@@ -25,6 +35,15 @@ class Advance(_Strict):
     bound: float | None = None
     domains: Count | None = None
     share: float = 0.0
+    bounds: Annotated[list[Enclosure], Field(max_length=STAGES)] | None = None
+
+
+class Left(_Strict):
+    """A file that an answer consists of."""
+
+    name: Annotated[str, Field(pattern="^[a-z][a-z._-]{0,40}$")]
+    sha256: Digest
+    bytes: Count
 
 
 class Found(_Strict):
@@ -36,6 +55,7 @@ class Found(_Strict):
     reusable: bool
     version: str
     start: Digest | None = None
+    files: Annotated[list[Left], Field(max_length=10)] = []
 
 
 class Dealt(_Strict):

@@ -18,6 +18,7 @@ from typing import Any
 from provenn.api.certification import ItemResult, LoadedModel, Options, certify, combined, require_device
 from provenn.api.jobs.child import Reporter
 from provenn.api.jobs.loading import loaded
+from provenn.api.jobs.narrowing import Narrowing
 from provenn.api.jobs.progressing import told
 from provenn.api.jobs.results import answered, stored
 from provenn.api.jobs.workspace import Outbox
@@ -57,9 +58,10 @@ class Begin:
         """The answer; or the parts, each with the search it goes on with, and `start`, the one that was dealt out."""
         began, out, states = time.monotonic(), Outbox(self.folder), _made(self.folder / "states")
         request = JobRequest.model_validate_json(self.request.read_bytes())
-        report = told(reporter, 0, 1)
         until = began + min(self.seconds, FIRST * request.budget.seconds)
-        alone = len(read_specification(request.specification_text()).cases) != 1
+        model, cases = loaded(self.model), read_specification(request.specification_text()).cases
+        report = told(reporter, 0, 1, Narrowing.of(model.graph, cases, began))
+        alone = len(cases) != 1
 
         def progress(done: int, total: int, phase: str) -> None:
             report(done, total, phase)
@@ -68,7 +70,7 @@ class Begin:
 
         try:
             means = (request.budget.seconds, self.device, states)
-            return _answer(out, _certified(loaded(self.model), request, means, progress), began)
+            return _answer(out, _certified(model, request, means, progress), began)
         except Enough:
             return self._dealt(out, states)
 

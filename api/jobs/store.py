@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from provenn.api.database import Database
 from provenn.api.jobs.model import MAX_ATTEMPTS, MAX_DEATHS, Event, State, delay
 from provenn.api.jobs.rows import appear, move, record, touch
-from provenn.api.tables import CertificateRow, JobRow, NodeRow, TransitionRow
+from provenn.api.tables import CertificateRow, FileRow, JobRow, NodeRow, TransitionRow
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Ticket:
 class Step:
     """How far an attempt is. bound: the best so far; domains: subdomains visited; None: does not apply.
 
-    share: how much of the item after those done is decided.
+    share: how much of the item after those done is decided; bounds: of the outputs, as `said.Enclosure` has them.
     """
 
     done: int
@@ -38,6 +38,7 @@ class Step:
     bound: float | None = None
     domains: int | None = None
     share: float = 0.0
+    bounds: list[dict[str, Any]] | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,17 @@ class Answer:
     version: str
     start: str | None = None
     """Of a part of a search: the searches as far as they got."""
+    files: Sequence[dict[str, Any]] = ()
+    """Others, as `said.Left` has them."""
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Parts of a job; those of them that are not over; the seconds of workers that all have used."""
+
+    parts: int
+    waiting: int
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -221,6 +233,8 @@ class JobStore:
             job.verdict, job.reusable, job.version = answer.verdict, answer.reusable, answer.version
             job.start = answer.start or job.start
             keep_certificates(session, job, answer.certificates)
+            for file in answer.files:
+                session.add(FileRow(job_id=job.id, name=file["name"], id=file["sha256"], bytes=file["bytes"]))
 
         self._report(ticket, Event.FINISH, None, record)
 
@@ -250,6 +264,19 @@ class JobStore:
         """The parts of a job, in order."""
         with self._database.reading() as session:
             return session.scalars(select(JobRow).where(JobRow.parent_id == job).order_by(JobRow.part)).all()
+
+    def spent(self, job: str) -> Spent:
+        """What the parts of a job have used so far."""
+        over = func.count().filter(JobRow.state.in_([state for state in State if state.final]))
+        query = select(func.count(), over, func.sum(JobRow.compute_seconds)).where(JobRow.parent_id == job)
+        with self._database.reading() as session:
+            count, done, seconds = session.execute(query).one()
+        return Spent(count, count - done, seconds or 0.0)
+
+    def files(self, job: str) -> Sequence[FileRow]:
+        """What a job has left, by name."""
+        with self._database.reading() as session:
+            return session.scalars(select(FileRow).where(FileRow.job_id == job).order_by(FileRow.name)).all()
 
     def fail(self, ticket: Ticket, reason: str, error: dict[str, Any] | None = None) -> None:
         """The job cannot succeed."""

@@ -18,6 +18,7 @@ from provenn.api.certification import ItemResult, LoadedModel, Options, certify
 from provenn.api.jobs import derivatives
 from provenn.api.jobs.child import Reporter
 from provenn.api.jobs.loading import loaded, readings
+from provenn.api.jobs.narrowing import Narrowing
 from provenn.api.jobs.progressing import told
 from provenn.api.jobs.results import answered, kept, stored
 from provenn.api.jobs.workspace import Outbox
@@ -75,8 +76,9 @@ class Certify:
                 certificates=request.certificates,
                 semantics=request.semantics,
             )
-            progress = told(reporter, first, len(points))
-            done = certify(model, [_specification(request, p, model) for p in chunk], options, progress)
+            specifications = [_specification(request, p, model) for p in chunk]
+            narrowing = Narrowing.of(model.graph, specifications[0].cases, start) if len(points) == 1 else None
+            done = certify(model, specifications, options, told(reporter, first, len(points), narrowing))
             certificates += stored(out, done)
             results += done
         stats["seconds"] = time.monotonic() - start

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any
 
 from provenn.api.blobs import Blobs
 
@@ -30,6 +31,20 @@ class Outbox:
         digest = hashlib.sha256(data).hexdigest()
         (self._folder / digest).write_bytes(data)
         return digest
+
+    @contextmanager
+    def file(self) -> Iterator[IO[bytes]]:
+        """A file to write to, for `keep`."""
+        with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as file:
+            yield file
+
+    def keep(self, name: str, file: IO[bytes]) -> dict[str, Any]:
+        """Leaves a file that has been written under its digest, and says what the supervisor is told of it."""
+        made = Path(file.name)
+        with made.open("rb") as whole:
+            digest = hashlib.file_digest(whole, "sha256").hexdigest()
+        kept = made.rename(self._folder / digest)
+        return {"name": name, "sha256": digest, "bytes": kept.stat().st_size}
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from provenn.api.batch_schemas import BatchRequest
 from provenn.api.jobs.inspection import InspectDerivatives, InspectSpecification
 from provenn.api.jobs.worker import question
 from provenn.api.lipschitz import Options
@@ -12,18 +13,18 @@ from provenn.api.problems import invalid
 from provenn.api.radius import LIPSCHITZ
 from provenn.api.schemas import Inputs, JobRequest, LipschitzRequest
 from provenn.api.service import Service
-from provenn.api.tables import ModelRow
+from provenn.api.tables import DatasetRow, ModelRow
 from provenn.solvers.portfolio import backend
 from provenn.verifier.errors import BackendError, ResourceLimit
 
 
-def check(request: JobRequest, model: ModelRow, parts: Service) -> None:
+def check(request: JobRequest, model: ModelRow, dataset: DatasetRow | None, parts: Service) -> None:
     """What can be refused now.   Raises: a problem, BackendError, ResourceLimit, InvalidSpecification."""
     inputs, outputs = math.prod(model.summary["input_shape"]), math.prod(model.summary["output_shape"])
     longest = parts.settings.job_seconds
     if request.budget.seconds > longest:
         raise invalid("/budget/seconds", f"{request.budget.seconds:g} is above the limit of {longest:g} seconds")
-    if request.items > parts.settings.max_items:
+    if request.batch is None and request.items > parts.settings.max_items:
         raise ResourceLimit(f"inputs times radii ({request.items})", str(parts.settings.max_items))
     if request.lipschitz is not None:
         _check_lipschitz(request.lipschitz, request.method, inputs, outputs)
@@ -33,10 +34,22 @@ def check(request: JobRequest, model: ModelRow, parts: Service) -> None:
         return
     if request.method != LIPSCHITZ:
         backend(request.method)
-    if request.inputs is not None:
+    if request.batch is not None:
+        _check_batch(request.batch, dataset, inputs, outputs)
+    elif request.inputs is not None:
         _check_inputs(request.inputs, inputs, outputs)
     else:
         parts.engine.inspect(InspectSpecification(request.specification_text(), inputs, outputs))
+
+
+def _check_batch(batch: BatchRequest, dataset: DatasetRow | None, inputs: int, outputs: int) -> None:
+    assert dataset is not None
+    if dataset.width != inputs:
+        raise invalid("/batch/dataset", f"inputs of {dataset.width} numbers, but the network has {inputs} inputs")
+    if dataset.classes > outputs:
+        raise invalid("/batch/dataset", f"class {dataset.classes - 1}, but the classes are 0 to {outputs - 1}")
+    if not batch.span(dataset.count):
+        raise invalid("/batch/first", f"the dataset has {dataset.count} inputs")
 
 
 def _check_lipschitz(asked: LipschitzRequest, method: str, inputs: int, outputs: int) -> None:

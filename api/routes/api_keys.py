@@ -9,7 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Query, Response
 from pydantic import AwareDatetime, BeforeValidator, Field
 
-from provenn.api import schemas
+from provenn.api import wire
 from provenn.api.auth import FORBIDDEN, Admin, Caller
 from provenn.api.keys import Grant, Scope
 from provenn.api.problems import invalid, not_found, problem
@@ -35,20 +35,18 @@ Bytes = Annotated[int, Field(ge=0, le=10**15), BeforeValidator(_number)]
 """Numbers that the columns hold, and JSON's readers too."""
 
 
-class KeyRequest(schemas.Request):
+class KeyRequest(wire.Request):
     """A key to be made. Limits that are null are those of the key that makes it, or the settings'."""
 
     name: str = Field(max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$", description="what it is for")
     scopes: list[Scope] = Field(min_length=1, description="what it may do; submit includes read, admin both")
-    expires_days: schemas.Number | None = Field(
-        None, gt=0, le=36_500, description="null: when the key that makes it does"
-    )
+    expires_days: wire.Number | None = Field(None, gt=0, le=36_500, description="null: when the key that makes it does")
     max_queued: Count | None = Field(None, description="jobs that may wait at a time")
     max_bytes: Bytes | None = Field(None, description="bytes of networks and requests that it may store")
-    max_seconds: schemas.Number | None = Field(None, ge=0, description="seconds of workers in a rolling day")
+    max_seconds: wire.Number | None = Field(None, ge=0, description="seconds of workers in a rolling day")
 
 
-class ApiKey(schemas.Response):
+class ApiKey(wire.Response):
     """A key, without its secret."""
 
     id: str = Field(description="the part of the key between its two underscores")
@@ -69,7 +67,7 @@ class NewApiKey(ApiKey):
     key: str = Field(description="the key itself: shown this once")
 
 
-class ApiKeys(schemas.Response):
+class ApiKeys(wire.Response):
     """A page of keys."""
 
     items: list[ApiKey]

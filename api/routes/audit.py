@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from fastapi import APIRouter
 from pydantic import AwareDatetime, Field
 
-from provenn.api import schemas
+from provenn.api import wire
 from provenn.api.auth import Admin
 from provenn.api.routes.paging import Cursor, Limit, unknown_cursor
 from provenn.api.service import Parts
@@ -15,7 +15,7 @@ from provenn.api.service import Parts
 router = APIRouter(prefix="/v1/audit", tags=["access"])
 
 
-class AuditEntry(schemas.Response):
+class AuditEntry(wire.Response):
     """One request that may have changed something, or was refused for who asked."""
 
     id: str
@@ -28,7 +28,7 @@ class AuditEntry(schemas.Response):
     request: str | None = Field(description="X-Request-Id")
 
 
-class Audit(schemas.Response):
+class Audit(wire.Response):
     """A page of the audit log."""
 
     items: list[AuditEntry]

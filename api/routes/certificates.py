@@ -12,6 +12,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Response
 
 from provenn.api.auth import Reader
+from provenn.api.jobs.child import Descriptor
+from provenn.api.jobs.rechecking import CheckCertificate, Rechecked
 from provenn.api.problems import INTERNAL, UNAVAILABLE, not_found, problem
 from provenn.api.service import Parts, Service
 from provenn.api.signing import sign, statement
@@ -19,6 +21,7 @@ from provenn.api.signing_bundle import attach
 from provenn.api.signing_keys import SigningKeyError
 from provenn.api.tables import CertificateRow
 from provenn.verifier.check.claims import MANIFEST
+from provenn.verifier.version import provenn_version
 
 router = APIRouter(prefix="/v1/certificates", tags=["certificates"])
 log = logging.getLogger("provenn.api")
@@ -74,6 +77,16 @@ def bundle(stored: Existing, parts: Parts) -> Response:
 def attestation(stored: Existing, parts: Parts) -> Response:
     """A DSSE envelope around an in-toto statement: this service says that the claims hold. The bundle has it too."""
     return Response(_signed(stored, parts), media_type="application/json")
+
+
+@router.post("/{certificate}/check", summary="Check a certificate again")
+def check(stored: Existing, parts: Parts) -> Rechecked:
+    """Has the trusted kernel prove every claim again, in a sandbox. Whoever doubts the service runs `provenn check`."""
+    bundle, model = (parts.blobs.local(digest) for digest in (stored.row.id, stored.row.model_id))
+    with bundle.open("rb") as proof, model.open("rb") as network:
+        task = CheckCertificate(Descriptor(proof.fileno()), Descriptor(network.fileno()))
+        found = Rechecked.of(parts.engine.inspect(task))
+    return found.model_copy(update={"versions": {"provenn": provenn_version(), **(found.versions or {})}})
 
 
 def _signed(stored: Stored, parts: Service) -> bytes:

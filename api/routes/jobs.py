@@ -12,6 +12,7 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import AwareDatetime, BeforeValidator
 
 from provenn.api.auth import FORBIDDEN, Caller, Reader, Submitter
+from provenn.api.batch_schemas import File
 from provenn.api.jobs.model import State
 from provenn.api.jobs.questions import question
 from provenn.api.jobs.store import Which
@@ -21,9 +22,10 @@ from provenn.api.routes.admission import check
 from provenn.api.routes.paging import Cursor, Limit, next_cursor, unknown_cursor
 from provenn.api.routes.shown import status, transition
 from provenn.api.routes.waiting import LONGEST, over
-from provenn.api.schemas import Digest, Job, JobRequest, JobResult, Jobs, JobStatus, Text
+from provenn.api.schemas import Job, JobRequest, JobResult, Jobs, JobStatus
 from provenn.api.service import Parts, Service
-from provenn.api.tables import JobRow
+from provenn.api.tables import DatasetRow, JobRow
+from provenn.api.wire import Digest, Text
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 MODEL_ID = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
@@ -77,9 +79,10 @@ EXAMPLES = {
 AT_ONCE: dict[int | str, dict[str, Any]] = {
     200: {"model": JobStatus, "description": "Nothing is left to do: an earlier job, or its answer"}
 }
+ASKED: dict[int | str, dict[str, Any]] = {200: {"model": JobRequest, "description": "The request"}}
 AGAIN = (
-    "project_id", "model_id", "kind", "method", "seconds", "seed", "certificates", "items", "request", "bytes",
-    "question",
+    "project_id", "model_id", "dataset_id", "kind", "method", "seconds", "seed", "certificates", "items", "request",
+    "bytes", "question",
 )  # fmt: skip
 """What a job that is tried again has in common with the first."""
 URGENT = 0
@@ -108,30 +111,43 @@ def submit(
 
     Where the project has checked certificates that answer the same question the job has succeeded at once.
     """
+    return queued(request, who, parts, response, idempotency_key)
+
+
+def queued(request: JobRequest, who: Caller, parts: Service, response: Response, key: str | None) -> JobStatus:
+    """The new job, or the one that it is the same as.   Raises: a problem; all that `check` raises."""
     model = parts.catalogue.model(who.project, request.model)
     if model is None:
         raise not_found("model", request.model)
+    dataset = None if request.batch is None else parts.catalogue.dataset(who.project, request.batch.dataset)
+    if request.batch is not None and dataset is None:
+        raise not_found("dataset", request.batch.dataset)
     if request.priority > _most_urgent(who):
         raise problem(FORBIDDEN, f"a priority above {URGENT} needs the scope {Scope.ADMIN}", scope=Scope.ADMIN)
-    check(request, model, parts)
-    body = request.model_dump_json().encode()
-    new = JobRow(
+    check(request, model, dataset, parts)
+    return _submitted(_row(request, who, dataset, parts), parts, response, key)
+
+
+def _row(request: JobRequest, who: Caller, dataset: DatasetRow | None, parts: Service) -> JobRow:
+    body, batch = request.model_dump_json().encode(), request.batch
+    rows = request.items if batch is None or dataset is None else len(batch.span(dataset.count)) * batch.radii
+    return JobRow(
         id=uuid.uuid4().hex,
         project_id=who.project,
         key_id=who.key,
         kind=request.kind,
         bytes=len(body),
-        model_id=model.id,
+        model_id=request.model,
+        dataset_id=None if dataset is None else dataset.id,
         method=request.method,
         seconds=request.budget.seconds,
         seed=request.seed,
         certificates=request.certificates,
-        items=request.items,
+        items=rows,
         priority=request.priority,
-        question=question(request) if request.cache else None,
+        question=question(request) if request.cache and batch is None else None,
         request=parts.blobs.put(body),
     )
-    return _submitted(new, parts, response, idempotency_key)
 
 
 def _most_urgent(who: Caller) -> int:
@@ -236,7 +252,15 @@ def _described(row: JobRow, parts: Service, again: bool) -> Job:
     result = None if row.result is None else JobResult.model_validate_json(parts.blobs.get(row.result))
     history = [transition(state) for state in parts.jobs.transitions(row.id)]
     tally = parts.jobs.tally(row.id) if row.parts else {}
-    return Job(**vars(status(row)), history=history, parts=tally, result=result)
+    left = parts.jobs.files(row.id) if row.dataset_id else ()
+    files = [File(name=file.name, sha256=file.id, bytes=file.bytes) for file in left]
+    return Job(**vars(status(row)), history=history, parts=tally, files=files, result=result)
+
+
+@router.get("/{job}/request", summary="Read what a job was asked", response_class=Response, responses=ASKED)
+def asked(row: Existing, parts: Parts) -> Response:
+    """The request as it was accepted, with every default: it may be sent again, about this network or another."""
+    return Response(parts.blobs.get(row.request), media_type="application/json")
 
 
 @router.delete("/{job}", status_code=202, summary="Cancel a job")

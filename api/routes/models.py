@@ -20,9 +20,10 @@ from provenn.api.jobs.inspection import Inspected, InspectModel, Summary
 from provenn.api.jobs.quotas import require_bytes
 from provenn.api.problems import not_found
 from provenn.api.routes.paging import Cursor, Limit, next_cursor, unknown_cursor
-from provenn.api.schemas import Model, ModelDetail, Models, Request
+from provenn.api.schemas import Model, ModelDetail, Models
 from provenn.api.service import Parts, Service
 from provenn.api.tables import ModelRow
+from provenn.api.wire import Request
 from provenn.models.implicit_file import FORMAT
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
@@ -39,6 +40,11 @@ class Upload(Request):
         "torch.export; or weights (safetensors, or a state dict)"
     )
     architecture: str | None = Field(None, description="the layers that weights belong to, JSON; for weights alone")
+    preprocessing: str | None = Field(
+        None,
+        description="what is done to an input first, JSON with any of divide, mean, std, layout: (x / divide - mean) / "
+        "std becomes a part of the network, and all that is asked and answered is about x",
+    )
 
 
 @router.post(
@@ -47,7 +53,7 @@ class Upload(Request):
     summary="Upload a network",
     responses={200: {"model": ModelDetail, "description": "The same network was uploaded before"}},
     openapi_extra=EXAMPLE,
-    form_limits={"max_files": 1, "max_fields": 1},
+    form_limits={"max_files": 1, "max_fields": 2},
 )
 def upload(
     given: Annotated[Upload, Form(media_type="multipart/form-data")], who: Submitter, parts: Parts, response: Response
@@ -55,20 +61,21 @@ def upload(
     """Admits a network under the SHA-256 of its canonical file. It is read in a sandboxed process, within limits."""
     file = given.file
     source = hashlib.file_digest(file.file, "sha256").hexdigest()  # type: ignore[arg-type]
-    row = parts.catalogue.model(who.project, source) if given.architecture is None else None
+    plain = given.architecture is None and given.preprocessing is None
+    row = parts.catalogue.model(who.project, source) if plain else None
     if row is None:
         found = _admitted(given, parts)
         row = ModelRow(
             project_id=who.project,
             key_id=who.key,
             id=found.digest,
-            filename=_filename(file),
+            filename=filename(file),
             format=found.format,
             source=source,
             bytes=found.bytes,
             summary=found.summary.model_dump(),
         )
-        if not parts.catalogue.add_model(row, partial(require_bytes, row=row, settings=parts.settings)):
+        if not parts.catalogue.add(row, partial(require_bytes, row=row, settings=parts.settings)):
             row = parts.catalogue.model(who.project, found.digest) or row
             response.status_code = 200
     else:
@@ -91,10 +98,12 @@ def _admitted(given: Upload, parts: Service) -> _Admitted:
     """Has the upload read, and keeps its canonical file.   Raises: as `Inspector.inspect`, and InvalidModel."""
     uploaded = given.file.file
     uploaded.seek(0)  # writes what is buffered
-    architecture = None if given.architecture is None else given.architecture.encode()
+    architecture, preprocessing = (
+        None if text is None else text.encode() for text in (given.architecture, given.preprocessing)
+    )
     read_only = Path(f"/dev/fd/{uploaded.fileno()}")
     with read_only.open("rb") as upload, tempfile.TemporaryFile(dir=parts.engine.work) as made:
-        task = InspectModel(Descriptor(upload.fileno()), Descriptor(made.fileno()), architecture)
+        task = InspectModel(Descriptor(upload.fileno()), Descriptor(made.fileno()), architecture, preprocessing)
         found = Inspected.of(parts.engine.inspect(task))
         canonical = upload if found.as_is else made
         digest = parts.blobs.put_file(canonical)
@@ -139,6 +148,6 @@ def _members(row: ModelRow) -> dict[str, Any]:
     return row.summary | {name: getattr(row, name) for name in facts} | {"source_digest": row.source}
 
 
-def _filename(file: UploadFile) -> str:
+def filename(file: UploadFile) -> str:
     """Its own name for the file, as far as it can be printed: neither NUL, which no database keeps, nor escapes."""
     return "".join(filter(str.isprintable, PurePath(file.filename or "").name))[:200] or "unnamed.onnx"

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from fastapi import APIRouter
 from pydantic import AwareDatetime, Field
 
-from provenn.api import schemas
+from provenn.api import wire
 from provenn.api.auth import Operator
 from provenn.api.jobs.nodes import Known
 from provenn.api.service import Parts
@@ -15,7 +15,7 @@ from provenn.api.service import Parts
 router = APIRouter(prefix="/v1/nodes", tags=["system"])
 
 
-class Node(schemas.Response):
+class Node(wire.Response):
     """A supervisor, and what it does."""
 
     id: str
@@ -31,7 +31,7 @@ class Node(schemas.Response):
     seen_at: AwareDatetime
 
 
-class NodeList(schemas.Response):
+class NodeList(wire.Response):
     """All supervisors, by the time they began."""
 
     items: list[Node]

@@ -9,7 +9,7 @@ from fastapi import Query
 from fastapi_problem.error import Problem
 
 from provenn.api.problems import INVALID_REQUEST, problem
-from provenn.api.tables import JobRow, ModelRow
+from provenn.api.tables import DatasetRow, JobRow, ModelRow
 
 Limit = Annotated[int, Query(ge=1, le=100, description="how many at most")]
 Cursor = Annotated[str | None, Query(pattern="^[0-9a-f]{32,64}$", description="`next` of the page before")]
@@ -21,6 +21,6 @@ def unknown_cursor(cursor: str) -> Problem:
     return problem(INVALID_REQUEST, f"cursor: {detail}", errors=[{"pointer": "cursor", "detail": detail}])
 
 
-def next_cursor(rows: Sequence[JobRow] | Sequence[ModelRow], limit: int) -> str | None:
+def next_cursor(rows: Sequence[JobRow] | Sequence[ModelRow] | Sequence[DatasetRow], limit: int) -> str | None:
     """Where the next page begins, unless this one was not full."""
     return rows[-1].id if len(rows) == limit else None

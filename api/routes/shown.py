@@ -45,9 +45,8 @@ def status(row: JobRow) -> JobStatus:
 def progress(row: JobRow) -> Progress:
     """How far a job is."""
     fraction = 1.0 if row.state == State.SUCCEEDED else min(1.0, (row.done + row.share) / max(1, row.total))
-    return Progress(
-        done=row.done, total=row.total, phase=row.phase, fraction=fraction, bound=row.bound, domains=row.domains
-    )
+    same = ("done", "total", "phase", "bound", "domains", "bounds")
+    return Progress(fraction=fraction, **{name: getattr(row, name) for name in same})
 
 
 def transition(row: TransitionRow) -> Transition:

@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from fastapi.concurrency import run_in_threadpool
 from pydantic import AwareDatetime, Field
 
-from provenn.api import schemas, tickets
+from provenn.api import tickets, wire
 from provenn.api.auth import Reader
 from provenn.api.problems import not_found
 from provenn.api.service import Parts
@@ -17,7 +17,7 @@ from provenn.api.service import Parts
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 
-class Ticket(schemas.Response):
+class Ticket(wire.Response):
     """Where a job can be followed without a header."""
 
     url: str = Field(description="path and query of the event stream: secret until it expires")

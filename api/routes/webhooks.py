@@ -11,10 +11,10 @@ from pydantic import AwareDatetime, Field
 from provenn.api.auth import Admin
 from provenn.api.problems import not_found
 from provenn.api.routes.shown import moment
-from provenn.api.schemas import Request, Response, Text
 from provenn.api.service import Parts
 from provenn.api.tables import WebhookRow
 from provenn.api.webhooks import new_secret
+from provenn.api.wire import Request, Response, Text
 
 router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"])
 EXAMPLES = {"team": {"summary": "A team's server", "value": {"url": "https://hooks.example.com/provenn"}}}

@@ -96,7 +96,7 @@ class _Search:
     """One case. reason: why the last thing tried came to nothing; exhausted: because the memory did.
 
     left: seconds when the time was last looked at; ended: it did not suffice for another step; last: no other way of
-    splitting would be tried after this one.
+    splitting would be tried after this one; queue: the open parts of the way that is being tried.
     """
 
     backend: BranchAndBound
@@ -111,6 +111,7 @@ class _Search:
     left: float | None = None
     ended: bool = False
     last: bool = False
+    queue: Queue | None = None
 
     def run(self, progress: Progress, place: tuple[int, int]) -> tuple[Outcome, Tally]:
         """The outcome, and what was done for it."""
@@ -125,7 +126,8 @@ class _Search:
     def _line(self) -> str:
         words = f"{self.backend.name}: {self.tally.domains} parts, {self.tally.closed:.1%} decided"
         divisible = self.kept is not None and (self.last or self.tally.closed >= LEAST)
-        return Phase(words, None, self.tally.domains, self.tally.closed, divisible)
+        lowest = None if self.queue is None else min(self.queue.lowest, self.tally.lowest, 0.0)
+        return Phase(words, lowest, self.tally.domains, self.tally.closed, divisible)
 
     def _over(self) -> bool:
         """Whether the time has ended, but for what saving and the step before took."""
@@ -212,6 +214,7 @@ class _Search:
         if space is None:
             return self._nothing(self.reason)
         with Queue(self.backend.memory) as queue:
+            self.queue = queue
             attack = partial(self._attacked, packed)
             descent = Descent(way, space, queue, self.tally, attack, self._over, self.kept)
             found = self._caught(lambda: descent.begin(saved, packed.bound.device))

@@ -15,6 +15,7 @@ from fastapi.routing import iter_route_contexts
 from service_kit import SMALL, Server, small_request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from provenn.api import web
 from provenn.api.app import create_app
 from provenn.api.audit import Audited, AuditLog
 from provenn.api.auth import Gate
@@ -48,15 +49,23 @@ RULES: dict[Route, Rule] = {
     ("GET", "/openapi.json"): Rule(None),
     ("GET", "/healthz"): Rule(None),
     ("GET", "/readyz"): Rule(None),
+    **{("GET", path): Rule(None) for path in sorted(web.paths())},
     ("GET", "/v1/backends"): Rule(READ),
+    ("GET", "/v1/demo"): Rule(READ),
     ("GET", "/v1/keys"): Rule(READ),
     ("POST", "/v1/models"): Rule(SUBMIT),
     ("GET", "/v1/models"): Rule(READ, lists=True),
     ("GET", "/v1/models/{model}"): Rule(READ, hides=True),
     ("GET", "/v1/models/{model}/file"): Rule(READ, hides=True),
+    ("POST", "/v1/datasets"): Rule(SUBMIT),
+    ("GET", "/v1/datasets"): Rule(READ, lists=True),
+    ("GET", "/v1/datasets/{dataset}"): Rule(READ, hides=True),
+    ("POST", "/v1/batches"): Rule(SUBMIT),
+    ("GET", "/v1/batches/{batch}/files/{name}"): Rule(READ, hides=True),
     ("POST", "/v1/jobs"): Rule(SUBMIT),
     ("GET", "/v1/jobs"): Rule(READ, lists=True),
     ("GET", "/v1/jobs/{job}"): Rule(READ, hides=True),
+    ("GET", "/v1/jobs/{job}/request"): Rule(READ, hides=True),
     ("DELETE", "/v1/jobs/{job}"): Rule(SUBMIT, hides=True),
     ("POST", "/v1/jobs/{job}/retry"): Rule(SUBMIT, hides=True),
     ("GET", "/v1/jobs/{job}/events"): Rule(READ, hides=True),
@@ -64,6 +73,7 @@ RULES: dict[Route, Rule] = {
     ("GET", "/v1/certificates/{certificate}"): Rule(READ, hides=True),
     ("GET", "/v1/certificates/{certificate}/bundle"): Rule(READ, hides=True),
     ("GET", "/v1/certificates/{certificate}/attestation"): Rule(READ, hides=True),
+    ("POST", "/v1/certificates/{certificate}/check"): Rule(READ, hides=True),
     ("POST", "/v1/webhooks"): Rule(ADMIN),
     ("GET", "/v1/webhooks"): Rule(ADMIN, lists=True),
     ("DELETE", "/v1/webhooks/{webhook}"): Rule(ADMIN, hides=True),
@@ -75,7 +85,15 @@ RULES: dict[Route, Rule] = {
     ("GET", "/metrics"): Rule(ADMIN, operators=True),
 }
 """Every route of the service: one that is not here has not been thought about."""
-NOBODYS = {"model": "0" * 64, "job": "0" * 32, "certificate": "0" * 64, "webhook": "0" * 32, "key": "0" * 16}
+NOBODYS = {
+    "model": "0" * 64,
+    "dataset": "0" * 64,
+    "job": "0" * 32,
+    "batch": "0" * 32,
+    "certificate": "0" * 64,
+    "webhook": "0" * 32,
+    "key": "0" * 16,
+}
 """Names that nothing has, by what they would name."""
 
 
@@ -106,11 +124,17 @@ def possessions(owner: Server) -> dict[str, str]:
     model = owner.model(SMALL)
     job = owner.submit(small_request(model, epsilons=[0.0001]) | {"cache": False})
     items = owner.ended(job)["result"]["items"]
+    dataset = owner.dataset([[0.1, 0.2, 0.3, 0.4]], [1])
+    asked = {"model": model, "dataset": dataset, "epsilons": [0.0001]}
+    batch = owner.client.post("/v1/batches", json=asked).json()["id"]
+    owner.ended(batch)
     webhook = owner.client.post("/v1/webhooks", json={"url": "http://127.0.0.1:9/hook"})
     key = owner.client.post("/v1/api-keys", json={"name": "another", "scopes": ["read"]})
     return {
         "model": model,
+        "dataset": dataset,
         "job": job,
+        "batch": batch,
         "certificate": items[0]["certificate"],
         "webhook": webhook.json()["id"],
         "key": key.json()["id"],

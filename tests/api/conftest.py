@@ -39,6 +39,6 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
         for project in (DEFAULT_PROJECT, OTHER):
             session.add(KeyRow(id=f"key-{project}", project_id=project, name="k", digest=project, scopes="submit"))
     for project in (DEFAULT_PROJECT, OTHER):
-        Catalogue(database).add_model(ModelRow(project_id=project, id=MODEL, filename="m", bytes=100, summary={}))
+        Catalogue(database).add(ModelRow(project_id=project, id=MODEL, filename="m", bytes=100, summary={}))
     yield database
     database.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -75,6 +76,14 @@ class Server:
         response = self.upload(data)
         assert response.status_code in (200, 201), response.text
         return str(response.json()["id"])
+
+    def dataset(self, inputs: Any, labels: Any) -> str:
+        """The id of these inputs, uploaded."""
+        file = io.BytesIO()
+        np.savez(file, x=np.array(inputs, np.float32), y=np.array(labels))
+        answer = self.client.post("/v1/datasets", files={"file": ("data.npz", file.getvalue())})
+        assert answer.status_code in (200, 201), answer.text
+        return str(answer.json()["id"])
 
     def submit(self, body: dict[str, Any]) -> str:
         response = self.client.post("/v1/jobs", json=body)

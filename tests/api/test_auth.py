@@ -56,7 +56,7 @@ WRONG = [
 
 
 def filled(path: str, names: dict[str, str] = NOBODYS) -> str:
-    return re.sub(r"\{(\w+)\}", lambda found: names[found[1]], path)
+    return re.sub(r"\{(\w+)\}", lambda found: names.get(found[1], "rows.jsonl"), path)
 
 
 def refused(response: httpx.Response, status: int, name: str) -> dict[str, Any]:
@@ -117,7 +117,7 @@ def test_some_of_it_needs_none(keyed: Server, method: str, path: str) -> None:
 
 
 def test_what_is_not_there_needs_a_key_too(keyed: Server) -> None:
-    for path in ("/", "/docs/", "/v1", "/healthz/", "//healthz", "/healthz%2F", "/HEALTHZ"):
+    for path in ("/web", "/docs/", "/v1", "/healthz/", "//healthz", "/healthz%2F", "/HEALTHZ"):
         assert httpx.get(keyed.url + path).status_code == 401, path
     assert keyed.client.get("/docs").status_code == 404
 

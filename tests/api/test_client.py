@@ -69,7 +69,7 @@ def test_a_cancelled_job_has_no_result(client: Client) -> None:
 def test_nothing_there() -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
-        with Client(f"http://127.0.0.1:{closed.getsockname()[1]}") as client:
+        with Client(f"http://127.0.0.1:{closed.getsockname()[1]}", retry_seconds=0.5) as client:
             assert not client.ready()
             with pytest.raises(ServiceUnreachable, match="provenn serve"):
                 client.job("any")
@@ -105,7 +105,7 @@ def test_events_and_another_try(client: Client) -> None:
 
 
 def test_a_stream_that_breaks_off_is_taken_up_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("provenn.api.client.RECONNECT_SECONDS", 0.0)
+    monkeypatch.setattr("provenn.api.client.events.RECONNECT_SECONDS", 0.0)
     asked: list[str | None] = []
     first = b': ping\n\nevent: state\ndata: {"state": "queued"}\nid: 1\n\nevent: progress\ndata: {}\n'
     second = b'event: state\ndata: {"state": "running"}\nid: 2\n\nevent: end\ndata: {}\n\n'

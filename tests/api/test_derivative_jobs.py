@@ -61,7 +61,7 @@ def replayed(pair: Change | None, column: int, row: int) -> float:
 
 
 def test_monotonicity_over_a_domain(client: Client) -> None:
-    job = client.monotonicity(client.upload(TABLE).id, asked(features=["age", 1]), seconds=20.0)
+    job = client.certify(client.upload(TABLE).id, asked(features=["age", 1]), seconds=20.0)
     result = client.wait(job.id)
     (item,) = result.items
     assert (result.verdict, item.verdict, item.method, item.assurance) == ("falsified", "falsified", "bab", "checked")
@@ -87,7 +87,7 @@ def test_monotonicity_over_a_domain(client: Client) -> None:
 
 def test_categories_that_are_held_and_a_domain_as_text(client: Client) -> None:
     question = asked(domain=json.dumps(DOMAIN), features=["all"], fixed={"colour": 1, "debt": "0.25"}, rows="0")
-    result = client.wait(client.monotonicity(client.upload(TABLE).id, question, 20.0, "crown").id)
+    result = client.wait(client.certify(client.upload(TABLE).id, question, 20.0, "crown").id)
     assert (result.verdict, result.items[0].method, result.stats["regions"]) == ("verified", "crown", 1)
     assert [each.feature for each in result.items[0].monotonicity or ()] == ["age"]
 
@@ -95,7 +95,7 @@ def test_categories_that_are_held_and_a_domain_as_text(client: Client) -> None:
 @pytest.mark.parametrize("method", ["crown", "alpha-crown", "recurjac", "ibp", "bab"])
 def test_a_jacobian_around_an_input(client: Client, method: str) -> None:
     question = JacobianRequest(region=RegionRequest.model_validate(AROUND))
-    result = client.wait(client.jacobian(client.upload(TABLE).id, question, 20.0, method).id)
+    result = client.wait(client.certify(client.upload(TABLE).id, question, 20.0, method).id)
     (item,) = result.items
     assert (result.verdict, item.assurance, item.method) == ("verified", "checked", method)
     found = item.jacobian
@@ -131,7 +131,7 @@ def test_what_is_not_known_is_null(client: Client) -> None:
     region = RegionRequest(input=[0.0, 0.0], epsilon=0.75)
     model = client.upload(pointwise("Floor")).id
     asked = MonotonicityRequest(features=[0, "1"], region=region, rows="0")
-    item = client.wait(client.monotonicity(model, asked, seconds=5.0).id).items[0]
+    item = client.wait(client.certify(model, asked, seconds=5.0).id).items[0]
     assert (item.verdict, item.assurance, item.certificate) == ("unknown", None, None)
     assert item.reason is not None
     assert item.monotonicity is not None
@@ -152,13 +152,13 @@ def test_json_has_no_infinity() -> None:
 
 def test_an_implicit_network_is_refused_a_proof(client: Client) -> None:
     question = JacobianRequest(region=RegionRequest(input=[0.0, 0.0], epsilon=0.1))
-    item = client.wait(client.jacobian(client.upload(POSED).id, question, seconds=5.0).id).items[0]
+    item = client.wait(client.certify(client.upload(POSED).id, question, seconds=5.0).id).items[0]
     assert (item.verdict, item.assurance) == ("unknown", None)
 
 
 def test_pairs_speak_where_nothing_is_proved(client: Client) -> None:
     question = asked(features=["debt"], rows="1")
-    item = client.wait(client.monotonicity(client.upload(TABLE).id, question, seconds=10.0).id).items[0]
+    item = client.wait(client.certify(client.upload(TABLE).id, question, seconds=10.0).id).items[0]
     assert (item.verdict, item.assurance, item.certificate) == ("falsified", "replayed", None)
 
 
@@ -197,8 +197,8 @@ MANY = {"features": [DOMAIN["features"][0], *({"values": list(range(11))} for _ 
         (job() | {"method": "lipsdp-neuron"}, 422, "no such method; there are crown, alpha-crown"),
         (job() | {"semantics": "float32"}, 422, "derivatives are about real arithmetic"),
         (job() | {"budget": {"seconds": 1e9}}, 422, "#/budget/seconds"),
-        (job() | {"lipschitz": {}}, 422, "or inputs or lipschitz or monotonicity or jacobian"),
-        (job() | derived(region=AROUND), 422, "give either specification or inputs"),
+        (job() | {"lipschitz": {}}, 422, "or inputs or batch or lipschitz or monotonicity or jacobian"),
+        (job() | derived(region=AROUND), 422, "give either specification or inputs or batch"),
         (derived(domain=DOMAIN), 422, "the domain has 2 combinations of categories: hold all but one with fixed"),
         (derived(region=AROUND | {"input": [1.0]}), 422, "the centre has 1 numbers for 4 inputs"),
         (derived(region=AROUND | {"clip": [5, 6]}), 422, "empty region"),
@@ -220,7 +220,7 @@ def test_answers_are_bounded(client: Client) -> None:
     model = client.upload(WIDE).id
     region = RegionRequest(input=[0.0] * 64, epsilon=0.1)
     with pytest.raises(RequestRefused, match=rf"rows times inputs \(4950 x 64\) exceeds the limit of {ENTRIES}") as no:
-        client.jacobian(model, JacobianRequest(rows="pairs", region=region))
+        client.certify(model, JacobianRequest(rows="pairs", region=region))
     assert (no.value.status, no.value.problem["limit"]) == (413, str(ENTRIES))
     with pytest.raises(RequestRefused, match=r"rows times features times inputs \(100 x 64 x 64\)"):
-        client.monotonicity(model, MonotonicityRequest(features=list(range(64)), region=region))
+        client.certify(model, MonotonicityRequest(features=list(range(64)), region=region))

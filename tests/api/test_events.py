@@ -220,8 +220,8 @@ def test_a_report_says_how_much_of_an_item_is_decided() -> None:
     told(Pipe(), 3, 10)(1, 2, "words")
     same = {"done": 4, "total": 10, "phase": "words"}
     assert said == [
-        same | {"bound": 0.5, "domains": 7, "share": 0.25},
-        same | {"bound": None, "domains": None, "share": 0.0},
+        same | {"bound": 0.5, "domains": 7, "share": 0.25, "bounds": None},
+        same | {"bound": None, "domains": None, "share": 0.0, "bounds": None},
     ]
 
 

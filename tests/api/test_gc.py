@@ -24,7 +24,9 @@ from provenn.api.settings import Settings
 from provenn.api.tables import (
     DEFAULT_PROJECT,
     CertificateRow,
+    DatasetRow,
     DeliveryRow,
+    FileRow,
     IdempotencyRow,
     JobRow,
     ModelRow,
@@ -55,7 +57,7 @@ class World:
     def model(self, data: bytes, age: float = OLD) -> str:
         name = self.blob(data, age)
         created = time.time() - age
-        self.catalogue.add_model(ModelRow(id=name, filename="m", bytes=len(data), summary={}, created_at=created))
+        self.catalogue.add(ModelRow(id=name, filename="m", bytes=len(data), summary={}, created_at=created))
         return name
 
     def job(self, name: str, model: str, certificates: tuple[bytes, ...] = (), age: float = OLD, **more: Any) -> str:
@@ -115,7 +117,7 @@ def test_old_jobs_go_with_all_that_is_theirs(world: World) -> None:
     done = world.collect()
     assert planned == done == {
         "jobs": 1, "transitions": 3, "deliveries": 1, "certificates": 1, "idempotency keys": 1, "models": 0,
-        "blobs to set aside": 3, "blobs to bring back": 0, "blobs to delete": 0, "unfinished files": 0,
+        "datasets": 0, "blobs to set aside": 3, "blobs to bring back": 0, "blobs to delete": 0, "unfinished files": 0,
     }  # fmt: skip
     for table in (TransitionRow, DeliveryRow, IdempotencyRow):
         assert {row.job_id for row in world.rows(table)} == {"young"}
@@ -152,6 +154,29 @@ def test_jobs_that_are_not_over_stay_however_old(world: World) -> None:
         row.changed_at = 1.0
     assert world.collect()["jobs"] == 3
     assert world.kept() == {b"model"}
+
+
+def test_what_a_batch_is_about_and_what_it_has_left(world: World) -> None:
+    """Its files go with it; its dataset stays, until it is unused and unused ones are asked for."""
+    model, data, unused = world.model(b"model"), world.blob(b"data"), world.blob(b"unused data")
+    with world.database.writing() as session:
+        for name in (data, unused):
+            row = DatasetRow(id=name, filename="d", bytes=4, count=1, width=4, classes=2)
+            row.created_at = time.time() - OLD
+            session.add(row)
+    for job, age in (("old", OLD), ("young", 1.0)):
+        world.job(job, model, age=age, dataset_id=data, kind="batch")
+        with world.database.writing() as session:
+            session.add(FileRow(job_id=job, name="rows.jsonl", id=world.blob(job.encode()), bytes=3))
+    assert world.collect(really=False) == world.collect()
+    world.later()
+    world.collect()
+    assert {b"young", b"data", b"unused data"} <= world.kept()
+    assert b"old" not in world.kept()
+    assert [row.job_id for row in world.rows(FileRow)] == ["young"]
+    asked = Policy(30, models=True, key_hours=24)
+    assert world.collect(asked, really=False)["datasets"] == world.collect(asked)["datasets"] == 1
+    assert [row.id for row in world.rows(DatasetRow)] == [data]
 
 
 def test_networks_go_only_when_asked_for_and_unused(world: World) -> None:
@@ -198,7 +223,7 @@ def test_a_blob_put_again_while_it_is_collected_is_not_lost(world: World, monkey
     monkeypatch.setattr(collection, "_needed", interrupted)
     assert world.collect()["blobs to set aside"] == 1
     monkeypatch.undo()
-    world.catalogue.add_model(ModelRow(id=name, filename="m", bytes=1, summary={}))
+    world.catalogue.add(ModelRow(id=name, filename="m", bytes=1, summary={}))
     world.later()
     found = world.collect()
     assert (found["blobs to bring back"], found["blobs to delete"]) == (1, 0)

@@ -25,7 +25,7 @@ PROVED = Answer("result", ["c" * 64], "verified", True, "0")
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     url = f"sqlite:///{tmp_path / 'test.db'}"
     database = Database(url if request.param == "sqlite" else request.getfixturevalue("postgresql")())
-    Catalogue(database).add_model(ModelRow(id=MODEL, filename="m", bytes=1, summary={}))
+    Catalogue(database).add(ModelRow(id=MODEL, filename="m", bytes=1, summary={}))
     yield database
     database.close()
 

@@ -23,7 +23,7 @@ def client(server: Server) -> Iterator[Client]:
 
 def test_a_job_and_its_certificate(client: Client) -> None:
     asked = LipschitzRequest.model_validate({"norm": "inf", "rows": "pairs", "scale": [2.0, 2.0]})
-    job = client.lipschitz(client.upload(PLAIN).id, asked, seconds=30.0, method="lipsdp-neuron")
+    job = client.certify(client.upload(PLAIN).id, asked, seconds=30.0, method="lipsdp-neuron")
     result = client.wait(job.id)
     (item,) = result.items
     assert (result.verdict, item.assurance, job.method) == ("verified", "checked", "lipsdp-neuron")
@@ -54,7 +54,7 @@ def test_a_region_and_no_certificate(server: Server) -> None:
 
 def test_inputs_measured_in_l1(client: Client) -> None:
     asked = LipschitzRequest(norm="1", output_norm="1")
-    item = client.wait(client.lipschitz(client.upload(PLAIN).id, asked, seconds=20.0).id).items[0]
+    item = client.wait(client.certify(client.upload(PLAIN).id, asked, seconds=20.0).id).items[0]
     assert item.lipschitz is not None
     assert (item.verdict, item.lipschitz.norm) == ("verified", "1")
     assert item.lipschitz.upper == pytest.approx(1.0, rel=1e-5)
@@ -63,10 +63,10 @@ def test_inputs_measured_in_l1(client: Client) -> None:
 def test_implicit_networks_are_admitted(client: Client) -> None:
     model = client.upload(POSED)
     assert (model.opset, model.producer, model.input_shape) == (0, "provenn-network/1", [2])
-    item = client.wait(client.lipschitz(model.id, seconds=30.0).id).items[0]
+    item = client.wait(client.certify(model.id, LipschitzRequest(), seconds=30.0).id).items[0]
     assert item.lipschitz is not None
     assert (item.verdict, item.lipschitz.well_posed) == ("verified", True)
-    ill = client.wait(client.lipschitz(client.upload(ILL_POSED).id, seconds=30.0).id).items[0]
+    ill = client.wait(client.certify(client.upload(ILL_POSED).id, LipschitzRequest(), seconds=30.0).id).items[0]
     assert ill.lipschitz is not None
     assert (ill.verdict, ill.lipschitz.upper, ill.lipschitz.well_posed) == ("unknown", None, False)
 
@@ -94,7 +94,7 @@ def test_robustness_from_constants_is_a_method(server: Server) -> None:
         ({"lipschitz": {}, "method": "forward"}, "no such method; there are auto"),
         ({"lipschitz": {"solver": "scs"}}, "takes no solver"),
         ({"lipschitz": {}, "semantics": "float32"}, "real arithmetic"),
-        ({"lipschitz": {}, "specification": "x"}, "give either specification or inputs or lipschitz"),
+        ({"lipschitz": {}, "specification": "x"}, "give either specification or inputs or batch or lipschitz"),
         ({"lipschitz": {}, "budget": {"seconds": 1e9}}, "above the limit"),
         ({"method": "lipschitz", "specification": "x"}, "method lipschitz is for inputs"),
     ],
@@ -107,4 +107,4 @@ def test_refused_at_the_door(server: Server, change: dict[str, Any], detail: str
 
 def test_the_client_carries_the_refusal(client: Client) -> None:
     with pytest.raises(RequestRefused, match="row 7 is not an output"):
-        client.lipschitz(client.upload(PLAIN).id, LipschitzRequest.model_validate({"rows": "7"}))
+        client.certify(client.upload(PLAIN).id, LipschitzRequest.model_validate({"rows": "7"}))

@@ -10,8 +10,8 @@ import pytest
 from cli_kit import PLAIN, PROPERTY
 
 from provenn.api.certification import load_model
-from provenn.api.cli.files import InvalidFile
 from provenn.api.cli.questions import from_file
+from provenn.api.files import InvalidFile
 from provenn.verifier.errors import EmptyRegion, ProvennError, in_file
 from provenn.verifier.query.meaning import layout, meaning
 from provenn.verifier.query.reading import read_query

@@ -66,7 +66,7 @@ def test_networks_and_requests_are_counted_in_bytes(database: Database, tmp_path
 
     def add(size: int) -> bool:
         row = ModelRow(id="1" * 64, key_id=KEY, filename="m", bytes=size, summary={})
-        return catalogue.add_model(row, lambda session: require_bytes(session, row, entrance.settings))
+        return catalogue.add(row, lambda session: require_bytes(session, row, entrance.settings))
 
     entrance.submit(new("a", key_id=KEY, bytes=50))
     with pytest.raises(QuotaExceeded, match=f"{BYTES} is 150, of which 50 are used"):

@@ -274,7 +274,7 @@ def test_what_is_not_json_is_refused(server: Server) -> None:
         problem(server.client.post("/v1/jobs", content=content, headers=headers), 422, "invalid-request")
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v1/jobs/x", "/v1/jobs/x/events", "/v1/models/x", "/v1/certificates/x"])
+@pytest.mark.parametrize("path", ["/x", "/v1", "/v1/jobs/x", "/v1/jobs/x/events", "/v1/models/x", "/v1/certificates/x"])
 def test_what_is_not_there_is_a_problem(server: Server, path: str) -> None:
     problem(server.client.get(path), 404, "not-found")
 

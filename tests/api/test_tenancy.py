@@ -43,8 +43,8 @@ def owned(owner: Server) -> dict[str, str]:
 
 def filled(path: str, names: dict[str, str]) -> tuple[str, str]:
     """The path about this project's object, and the object's name."""
-    (kind,) = re.findall(r"\{(\w+)\}", path)
-    return path.replace(f"{{{kind}}}", names[kind]), names[kind]
+    kind, *_ = re.findall(r"\{(\w+)\}", path)
+    return path.replace(f"{{{kind}}}", names[kind]).replace("{name}", "rows.jsonl"), names[kind]
 
 
 def same(one: httpx.Response, name: str, other: httpx.Response, other_name: str) -> bool:

@@ -29,11 +29,13 @@ from schemathesis.engine import Status, events, from_schema
 from schemathesis.engine.run import PhaseName
 from schemathesis.generation import GenerationMode
 from schemathesis.generation.case import Case
-from upload_seeds import INPUTS, NETWORK, OUTPUTS
+from upload_seeds import DATA, INPUTS, NETWORK, OUTPUTS
 
 TESTING = (PhaseName.EXAMPLES, PhaseName.COVERAGE, PhaseName.FUZZING, PhaseName.STATEFUL_TESTING)
 UNREADABLE = {"invalid-model", "unsupported-op", "resource-limit"}
 UNFIT = {"invalid-specification", "backend-error", "invalid-request"}
+FILES = {"POST /v1/models": NETWORK, "POST /v1/datasets": DATA}
+"""What is read, by operation."""
 FREE = ("model", "seed", "priority", "certificates", "cache")
 """Members of a job that fit any question."""
 SHOWN = 400
@@ -125,9 +127,12 @@ def _realistic(case: Case, known: Mapping[str, str]) -> Case:
         case.body["model"] = known["model"]
         if coin % 4 == 0:
             case.body = {"lipschitz": {}} | {k: v for k, v in case.body.items() if k in FREE}
-    if isinstance(case.body, dict) and case.operation.label == "POST /v1/models" and "file" in case.body:
-        case.body["file"] = NETWORK
+    if isinstance(case.body, dict) and case.operation.label == "POST /v1/batches" and "dataset" in case.body:
+        case.body |= {"model": known["model"], "dataset": known["dataset"]}
+    if isinstance(case.body, dict) and case.operation.label in FILES and "file" in case.body:
+        case.body["file"] = FILES[case.operation.label]
         case.body.pop("architecture", None)
+        case.body.pop("preprocessing", None)
     return case
 
 
@@ -144,8 +149,9 @@ def expected(failure: Failure, operation: str, response: schemathesis.Response) 
         return (
             # A schema says that there is a file, not what is in it.
             (operation == "POST /v1/models" and name in UNREADABLE)
+            or (operation == "POST /v1/datasets" and name == "invalid-specification")
             # A job's parts have to fit each other and the network: exactly one question, a label an input, ...
-            or (operation == "POST /v1/jobs" and name in UNFIT | {"resource-limit"})
+            or (operation in ("POST /v1/jobs", "POST /v1/batches") and name in UNFIT | {"resource-limit"})
             # A key of idempotency was drawn before, for another request.
             or name == "idempotency-conflict"
             # The host of a URL has to exist, and to be on the public internet.
@@ -174,7 +180,9 @@ def possessions(client: httpx.Client) -> dict[str, str]:
     while client.get(f"/v1/jobs/{job}").json()["result"] is None:
         time.sleep(0.05)
     items = client.get(f"/v1/jobs/{job}").json()["result"]["items"]
-    return {"model": model, "job": job, "certificate": next(i["certificate"] for i in items if i["certificate"])}
+    dataset = client.post("/v1/datasets", files={"file": DATA}).raise_for_status().json()["id"]
+    certificate = next(item["certificate"] for item in items if item["certificate"])
+    return {"model": model, "dataset": dataset, "job": job, "certificate": certificate}
 
 
 def main() -> int:

@@ -55,6 +55,15 @@ DENSE = described(
     e=_numbers(3),
 )
 NETWORK = DENSE.SerializeToString()
+
+
+def _arrays(**arrays: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
+
+
+DATA = _arrays(x=_numbers(5, INPUTS), y=np.arange(5) % OUTPUTS)
 CONVOLVED = described(
     "g (float[N, 1, 6, 6] x) => (float[N, 4] y) {"
     " a = Conv <kernel_shape = [3, 3], pads = [1, 1, 1, 1], strides = [2, 2]> (x, w, b)"

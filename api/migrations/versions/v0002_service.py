@@ -6,6 +6,7 @@ Tables are made anew and their rows copied: SQLite changes a table's keys in no 
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
@@ -46,15 +47,15 @@ NEW = {
     "certificates": {"project_id": "'default'"},
 }
 """What else a row has, by table and column: SQL."""
-OF_JOBS = ["deliveries", "webhooks", "idempotency", "transitions"]
+OF_JOBS = ["deliveries", "webhooks", "idempotency", "files", "transitions"]
 """New tables that refer to the old ones."""
-OTHERS = ["keys", "projects", "audit", "nodes"]
+OTHERS = ["datasets", "keys", "projects", "audit", "nodes"]
 
 
 def upgrade() -> None:
     """Every row is kept. What a job asks about is not in its old row: `kind` calls them all `inputs`."""
     _set_aside()
-    for create in (_who, _models, _jobs, _indexes, _of_jobs, _webhooks):
+    for create in (_who, _models, _datasets, _jobs, _indexes, _of_jobs, _about_requests, _webhooks):
         create()
     projects = sa.table("projects", sa.column("id"), sa.column("name"), sa.column("created_at"))
     op.bulk_insert(projects, [{"id": "default", "name": "default", "created_at": time.time()}])
@@ -184,6 +185,28 @@ def _models() -> None:
     op.create_index("ix_models_key_id", "models", ["key_id"])
 
 
+def _datasets() -> None:
+    """Inputs of a project."""
+    op.create_table(
+        "datasets",
+        sa.Column("sequence", SEQUENCE, nullable=False),
+        sa.Column("project_id", sa.String(), nullable=False),
+        sa.Column("key_id", sa.String(), nullable=True),
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("filename", sa.String(), nullable=False),
+        sa.Column("bytes", sa.BigInteger(), nullable=False),
+        sa.Column("count", sa.Integer(), nullable=False),
+        sa.Column("width", sa.Integer(), nullable=False),
+        sa.Column("classes", sa.Integer(), nullable=False),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.ForeignKeyConstraint(["key_id"], ["keys.id"]),
+        sa.ForeignKeyConstraint(["project_id"], ["projects.id"]),
+        sa.PrimaryKeyConstraint("sequence"),
+        sa.UniqueConstraint("project_id", "id"),
+    )
+    op.create_index("ix_datasets_key_id", "datasets", ["key_id"])
+
+
 def _jobs() -> None:
     """Jobs of a project."""
     op.create_table(
@@ -193,6 +216,7 @@ def _jobs() -> None:
         sa.Column("project_id", sa.String(), nullable=False),
         sa.Column("key_id", sa.String(), nullable=True),
         sa.Column("model_id", sa.String(), nullable=False),
+        sa.Column("dataset_id", sa.String(), nullable=True),
         sa.Column("kind", sa.String(), nullable=False),
         sa.Column("method", sa.String(), nullable=False),
         sa.Column("seconds", sa.Double(), nullable=False),
@@ -218,12 +242,7 @@ def _jobs() -> None:
         sa.Column("not_before", sa.Double(), nullable=False),
         sa.Column("owner", sa.String(), nullable=True),
         sa.Column("lease_until", sa.Double(), nullable=True),
-        sa.Column("done", sa.Integer(), nullable=False),
-        sa.Column("total", sa.Integer(), nullable=False),
-        sa.Column("phase", sa.String(), nullable=False),
-        sa.Column("bound", sa.Double(), nullable=True),
-        sa.Column("domains", sa.BigInteger(), nullable=True),
-        sa.Column("share", sa.Double(), nullable=False),
+        *_progress(),
         sa.Column("result", sa.String(), nullable=True),
         sa.Column("verdict", sa.String(), nullable=True),
         sa.Column("reusable", sa.Boolean(), nullable=False),
@@ -237,10 +256,26 @@ def _jobs() -> None:
         sa.ForeignKeyConstraint(["key_id"], ["keys.id"]),
         sa.ForeignKeyConstraint(["parent_id"], ["jobs.id"]),
         sa.ForeignKeyConstraint(["project_id", "model_id"], ["models.project_id", "models.id"], name="jobs_model"),
+        sa.ForeignKeyConstraint(
+            ["project_id", "dataset_id"], ["datasets.project_id", "datasets.id"], name="jobs_dataset"
+        ),
         sa.ForeignKeyConstraint(["project_id"], ["projects.id"]),
         sa.PrimaryKeyConstraint("sequence"),
         sa.UniqueConstraint("id"),
     )
+
+
+def _progress() -> list[sa.Column[Any]]:
+    """How far a job is."""
+    return [
+        sa.Column("done", sa.Integer(), nullable=False),
+        sa.Column("total", sa.Integer(), nullable=False),
+        sa.Column("phase", sa.String(), nullable=False),
+        sa.Column("bound", sa.Double(), nullable=True),
+        sa.Column("domains", sa.BigInteger(), nullable=True),
+        sa.Column("share", sa.Double(), nullable=False),
+        sa.Column("bounds", sa.JSON(), nullable=True),
+    ]
 
 
 def _indexes() -> None:
@@ -279,6 +314,19 @@ def _of_jobs() -> None:
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"]),
         sa.PrimaryKeyConstraint("job_id", "change"),
     )
+    op.create_table(
+        "files",
+        sa.Column("job_id", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("bytes", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["job_id"], ["jobs.id"]),
+        sa.PrimaryKeyConstraint("job_id", "name"),
+    )
+
+
+def _about_requests() -> None:
+    """Which request has made which job."""
     op.create_table(
         "idempotency",
         sa.Column("project_id", sa.String(), nullable=False),

@@ -5,14 +5,19 @@ from __future__ import annotations
 import gzip
 import io
 import zlib
+from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.lib import format as npy
 
 from provenn.verifier.errors import ProvennError, ResourceLimit
 
 GZIP_MAGIC = b"\x1f\x8b"
 UNPACKED_LIMIT = 4 << 30
+HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+"""Of the versions of the .npy format that hold plain numbers."""
 
 
 class InvalidFile(ProvennError):
@@ -53,18 +58,36 @@ def _unpacked(path: Path, data: bytes) -> bytes:
 def read_array(path: Path) -> np.ndarray:
     """A numeric .npy array.   Raises: InvalidFile for another format, another kind of values, nan or infinity."""
     data = read_file(path)
-    try:
-        array = np.load(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise InvalidFile(path, f"is not a .npy array: {error}. Write it with numpy.save") from error
-    if not isinstance(array, np.ndarray):
+    if data.startswith(b"PK"):
         raise InvalidFile(path, "holds several arrays; write one array with numpy.save")
-    if array.dtype.kind not in "fiub":
-        raise InvalidFile(path, f"has values of type {array.dtype}; numbers are needed")
-    bad = np.argwhere(~np.isfinite(array))
-    if len(bad):
-        index = tuple(int(i) for i in bad[0])
-        raise InvalidFile(path, f"has the value {array[index]} at index {list(index)}; every value must be finite")
+    return decoded_array(path, data)
+
+
+def decoded_array(path: Path, data: bytes, what: str = "") -> np.ndarray:
+    """The array of a .npy file's bytes, which are the file or its part `what`; nothing pickled is opened.
+
+    The header is believed only where the bytes that follow are as many as it says: no memory is taken on its word.
+    Raises: InvalidFile for another format, another kind of values, nan or infinity, missing bytes.
+    """
+    stream = io.BytesIO(data)
+    try:
+        shape, fortran, dtype = HEADERS[npy.read_magic(stream)](stream)
+    except (ValueError, KeyError, EOFError, OSError) as error:
+        raise InvalidFile(path, f"{what}is not a .npy array of numbers: {error}. Write it with numpy.save") from error
+    if dtype.hasobject:
+        advice = "write numbers with numpy.save"
+        raise InvalidFile(path, f"{what}is not a .npy array of numbers, but of pickled objects, never opened; {advice}")
+    if dtype.kind not in "fiub" or dtype.itemsize > 8:
+        raise InvalidFile(path, f"{what}has values of type {dtype}; numbers are needed")
+    there, needed = len(data) - stream.tell(), prod(shape) * dtype.itemsize
+    if there != needed or min(shape, default=0) < 0:
+        raise InvalidFile(path, f"{what}has {there} bytes where shape {list(shape)} of {dtype} needs {needed}")
+    order: Any = "F" if fortran else "C"
+    array = np.ndarray(shape, dtype, data, stream.tell(), order=order).copy()
+    if not np.isfinite(array).all():
+        index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+        found = f"the value {array[index]} at index {list(index)}"
+        raise InvalidFile(path, f"{what}has {found}; every value must be finite")
     return array
 
 
@@ -73,16 +96,21 @@ def read_inputs(path: Path, shape: tuple[int, ...]) -> np.ndarray:
 
     The file holds [*shape], [n, *shape], [inputs] or [n, inputs].   Raises: InvalidFile for any other shape.
     """
-    array = read_array(path)
-    size = int(np.prod(shape))
+    return as_inputs(path, read_array(path), shape)
+
+
+def as_inputs(path: Path, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The array [*shape], [n, *shape], [inputs] or [n, inputs] as [n, inputs].   Raises: InvalidFile for another."""
+    size = prod(shape)
     if array.shape in (shape, (size,)):
         return array.reshape(1, size)
     if array.shape[1:] in (shape, (size,)) and len(array) > 0:
         return array.reshape(len(array), size)
     one = list(shape)
-    raise InvalidFile(
-        path, f"has shape {list(array.shape)}, but the network takes {one}: give {one}, or [n, ...] of it for a batch"
-    )
+    advice = f"give {one}, or [n, ...] of it for a batch"
+    if len(shape) == 3 and array.shape[-3:] == (*shape[1:], shape[0]):
+        advice = "its channels come last: move them first, or declare layout hwc in the network's preprocessing"
+    raise InvalidFile(path, f"has shape {list(array.shape)}, but the network takes {one}: {advice}")
 
 
 def read_labels(text: str, count: int) -> list[int]:

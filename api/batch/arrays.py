@@ -1,0 +1,81 @@
+"""Inputs and classes out of an .npz file, as numpy.savez writes them."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+import zlib
+from math import prod
+from pathlib import Path
+
+import numpy as np
+
+from provenn.api.batch.numbers import require_numbers
+from provenn.api.files import InvalidFile, as_inputs, decoded_array, read_file
+
+INPUTS, LABELS = ("x", "inputs", "images"), ("y", "labels")
+HEADER = 1 << 16
+"""Bytes that an .npy file may have before its numbers."""
+
+
+def read_npz(path: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, list[int] | None]:
+    """([n, inputs], the classes) of the arrays x (or inputs, images) and y (or labels); None if there is no y.
+
+    Other arrays are not opened.   Raises: InvalidFile; ResourceLimit by the sizes that the archive declares, beyond
+    which nothing is unpacked.
+    """
+    inputs, labels = decoded_npz(path, read_file(path))
+    return batch(path, inputs, shape), labels
+
+
+def decoded_npz(path: Path, data: bytes) -> tuple[np.ndarray, list[int] | None]:
+    """The same of a file's bytes, the inputs in the shape that they have there."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            inputs = _array(path, archive, _member(path, archive, INPUTS))
+            named = [name for name in LABELS if f"{name}.npy" in archive.namelist()]
+            labels = _array(path, archive, _member(path, archive, LABELS)) if named else None
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError, RuntimeError) as error:
+        raise InvalidFile(path, f"is not a complete .npz file: {error}. Write it with numpy.savez") from error
+    return inputs, None if labels is None else _whole(path, labels)
+
+
+def batch(path: Path, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """As `as_inputs`; axes of length 1 may be more or less, and a flat network takes every shape of as many numbers.
+
+    Raises: InvalidFile; ResourceLimit.
+    """
+    require_numbers(path, array.size)
+    own = array.shape[1:]
+    alike = [n for n in own if n != 1] == [n for n in shape if n != 1] or len(shape) == 1
+    if len(array.shape) > 1 and len(array) and alike and prod(own) == prod(shape):
+        return array.reshape(len(array), -1)
+    return as_inputs(path, array, shape)
+
+
+def _member(path: Path, archive: zipfile.ZipFile, names: tuple[str, ...]) -> str:
+    """The one array of these names."""
+    there = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+    found = [name for name in names if name in there]
+    if len(found) != 1:
+        held = ", ".join(there[:10]) or "none"
+        raise InvalidFile(path, f"must hold one array named {' or '.join(names)}; it holds {held}")
+    if there.count(found[0]) > 1:
+        raise InvalidFile(path, f"holds the array {found[0]} twice; write the file anew with numpy.savez")
+    return found[0]
+
+
+def _array(path: Path, archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    member = archive.getinfo(f"{name}.npy")
+    require_numbers(path, (member.file_size - HEADER) // 8)  # zipfile unpacks no more than is declared
+    return decoded_array(path, archive.read(member), f"the array {name} ")
+
+
+def _whole(path: Path, labels: np.ndarray) -> list[int]:
+    """The classes [n] or [n, 1]."""
+    if labels.dtype.kind not in "iu" or labels.size != (labels.shape or (1,))[0]:
+        advice = "classes are integers [n]"
+        if labels.ndim == 2:
+            advice += "; of one row a class they are labels.argmax(axis=1)"
+        raise InvalidFile(path, f"its classes have shape {list(labels.shape)} of {labels.dtype}; {advice}")
+    return [int(label) for label in labels.reshape(-1)]

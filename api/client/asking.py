@@ -1,0 +1,252 @@
+"""The facade's questions, put to a service: upload, submit, wait, download what it says is proof, check it here."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, Unpack
+
+import numpy as np
+
+from provenn.api.client.errors import RequestRefused, UnexpectedAnswer
+from provenn.api.client.evidence import Answer, Constant, Robust
+from provenn.api.client.flow import Flow, done
+from provenn.api.client.verbs import Progress, Verbs, requested
+from provenn.api.keywords import Constant as ConstantAsked
+from provenn.api.keywords import Derivatives, HowAsked, HowDerivatives, HowLipschitz, Robustness, Shape, named, network
+from provenn.api.results import Asked, ItemResult, LipschitzResult, Origin
+from provenn.api.schemas import Model
+from provenn.verifier.certificate.bundle import load_zip
+from provenn.verifier.errors import InvalidSpecification
+from provenn.verifier.numbers import spoken
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from provenn.api.jacobian import JacobianResult
+    from provenn.api.monotonicity import MonotonicityResult
+
+NOT_FOUND = 404
+Network: TypeAlias = "str | Path | bytes | Model | nn.Module"
+"""A file in any format that the service reads; one that was uploaded, as the service describes it; a torch module."""
+R = TypeVar("R", covariant=True)
+
+
+class Judge(Protocol[R]):
+    """Knows the question, and what of an answer to believe."""
+
+    def judged(self, answer: Answer) -> R:
+        """What is known, by what was checked here."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A network that the service has, and its file here.
+
+    converted: the file is a canonical one that was made of what was uploaded.
+    """
+
+    model: Model
+    file: bytes
+    converted: bool
+
+    @property
+    def shape(self) -> Shape:
+        """Of an input, as the service says: the check is on the file."""
+        return tuple(self.model.input_shape)
+
+    @property
+    def sizes(self) -> tuple[Shape, Shape]:
+        """Of an input and an output."""
+        return self.shape, tuple(self.model.output_shape)
+
+
+class Asking(Verbs):
+    """The verbs of `provenn`, answered by the service and checked here.
+
+    A result is `verified` only where the trusted checker has accepted a certificate here, about the model's own file
+    and the very question; `falsified` only where the local executor has run the counterexample.
+    """
+
+    def verify(
+        self,
+        model: Network,
+        x: np.ndarray,
+        *,
+        label: int,
+        eps: float | str,
+        progress: Progress | None = None,
+        accept_computed: bool = False,
+        **how: Unpack[HowAsked],
+    ) -> Flow[ItemResult]:
+        """Whether every input within `eps` of `x` is classified as `label`, as `provenn.verify` says it.
+
+        accept_computed: take the service's word where it bounded a network in floating point that no certificate can
+        cover; without it such an answer is `unknown`, its assurance `computed`. how: all but device.
+        Raises: ServiceError in one of its kinds; CertificateRejected where a proof does not hold; InvalidSpecification.
+        """
+        asked, point = Robustness(**how), np.asarray(x)
+        subject = yield from self._subject(model, point.shape)
+        specification = asked.specification(point, label, eps, subject.sizes)
+        about = Asked(point, label, eps, asked.norm)
+        question = Robust(specification, about, asked.semantics, accept_computed)
+        members = {"specification": specification.text.decode(), "semantics": asked.semantics}
+        return (yield from self._judged(question, subject, asked, progress, members))
+
+    def lipschitz(
+        self,
+        model: Network,
+        shape: Shape | None = None,
+        *,
+        progress: Progress | None = None,
+        **how: Unpack[HowLipschitz],
+    ) -> Flow[LipschitzResult]:
+        """A proved number L with |C (f(x) - f(y))| <= L |scale * (x - y)|, as `provenn.lipschitz` says it.
+
+        Raises: as `verify`.
+        """
+        asked = ConstantAsked(**how)
+        subject = yield from self._subject(model, shape if asked.at is None else np.shape(asked.at))
+        question = yield from done(partial(asked.question, subject.shape))
+        region = question.region
+        wanted: dict[str, Any] = {"norm": question.norm, "output_norm": question.output, "rows": question.rows}
+        wanted |= {"scale": question.scale, "solver": asked.solver}
+        wanted |= {"region": None if region is None else _region(region.centre, asked)}
+        return (yield from self._judged(Constant(question), subject, asked, progress, {"lipschitz": wanted}))
+
+    def monotonicity(
+        self,
+        model: Network,
+        features: str | Sequence[str | int],
+        shape: Shape | None = None,
+        *,
+        progress: Progress | None = None,
+        **how: Unpack[HowDerivatives],
+    ) -> Flow[MonotonicityResult]:
+        """Whether outputs only rise, or only fall, with each of some features, as `provenn.monotonicity` says it.
+
+        Trends are those that a certificate proves here, or that pairs of inputs show here.   Raises: as `verify`.
+        """
+        asked, names = Derivatives(**how), named(features)
+        subject = yield from self._subject(model, shape if asked.at is None else np.shape(asked.at))
+        question = yield from done(partial(_trends, asked, names, subject.shape))
+        wanted = {"features": names, **_over(asked)}
+        return (yield from self._judged(question, subject, asked, progress, {"monotonicity": wanted}))
+
+    def jacobian(
+        self,
+        model: Network,
+        shape: Shape | None = None,
+        *,
+        progress: Progress | None = None,
+        **how: Unpack[HowDerivatives],
+    ) -> Flow[JacobianResult]:
+        """Proved bounds of every derivative of the outputs over a region, as `provenn.jacobian` says it.
+
+        What was seen at points of the region is the service's word. Raises: as `verify`.
+        """
+        asked = Derivatives(**how)
+        subject = yield from self._subject(model, shape if asked.at is None else np.shape(asked.at))
+        question = yield from done(partial(_derivatives, asked, subject.shape))
+        return (yield from self._judged(question, subject, asked, progress, {"jacobian": _over(asked)}))
+
+    def _judged(
+        self,
+        question: Judge[R],
+        subject: Subject,
+        asked: Robustness | ConstantAsked | Derivatives,
+        progress: Progress | None,
+        members: dict[str, Any],
+    ) -> Flow[R]:
+        """Submits, waits, downloads, checks. An interrupted wait cancels the job."""
+        request = requested(asked.timeout, model=subject.model.id, method=asked.method, seed=asked.seed, **members)
+        job = yield from self.submit(request)
+        result = yield from self.outcome(job.id, progress)
+        if len(result.items) != 1:
+            raise UnexpectedAnswer(f"the service has {len(result.items)} answers to one question")
+        (item,) = result.items
+        files = None
+        if item.certificate is not None:
+            if progress is not None:
+                progress(0, 1, "certificate")
+            bundle = yield from self.bundle(item.certificate)
+            files = yield from done(lambda: dict(load_zip(bundle)))
+        origin = Origin(self.url, job.id, subject.model.id, item.certificate, subject.converted)
+        found = yield from done(lambda: question.judged(Answer(item, files, subject.file, origin)))
+        if progress is not None:
+            progress(1, 1, "done")
+        return found
+
+    def _subject(self, model: Network, shape: Shape | None) -> Flow[Subject]:
+        """The network at the service, uploaded unless it is there.
+
+        Raises: UnexpectedAnswer unless the service's file is the one that was sent, or what is made of that here.
+        """
+        if isinstance(model, Model):
+            return Subject(model, (yield from self.file(model.id)), converted=model.id != model.source_digest)
+        data = yield from done(partial(network, model, shape))
+        digest = hashlib.sha256(data).hexdigest()
+        known = yield from self._known(digest)
+        if known is None:
+            name = Path(model).name if isinstance(model, str | Path) else "model.onnx"
+            known = yield from self.send(data, name)
+        if known.id == digest:
+            return Subject(known, data, converted=False)
+        made = yield from done(partial(_canonical, data))
+        if known.id != hashlib.sha256(made).hexdigest():
+            what = f"the service's model {known.id} is not what this version makes of the file that was sent"
+            raise UnexpectedAnswer(f"{what}: pass the answer of `upload` to ask about the service's own file")
+        return Subject(known, made, converted=True)
+
+    def _known(self, model: str) -> Flow[Model | None]:
+        try:
+            return (yield from self.model(model))
+        except RequestRefused as refused:
+            if refused.status != NOT_FOUND:
+                raise
+            return None
+
+
+def _canonical(data: bytes) -> bytes:
+    from provenn.models.arrival import arrive
+    from provenn.models.limits import Limits
+
+    return arrive(data, None, Limits()).data
+
+
+def _trends(asked: Derivatives, names: Sequence[str], shape: Shape) -> Judge[MonotonicityResult]:
+    from provenn.api.client.derivatives import Trends
+    from provenn.api.domain import columns
+    from provenn.api.monotonicity import Question
+
+    domain = asked.over(shape)
+    chosen = columns(names, int(np.prod(shape)), domain)
+    return Trends(Question(chosen, tuple(asked.places(domain, shape, chosen)), asked.rows), shape)
+
+
+def _derivatives(asked: Derivatives, shape: Shape) -> Judge[JacobianResult]:
+    from provenn.api.client.derivatives import Derivatives as Judged
+    from provenn.api.jacobian import Question
+
+    return Judged(Question(asked.one_place(asked.over(shape), shape), asked.rows))
+
+
+def _over(asked: Derivatives) -> dict[str, Any]:
+    """Rows and place, as a request has them."""
+    text = asked.domain_text()
+    if text is not None:
+        return {"rows": asked.rows, "domain": text.decode(), "fixed": asked.held}
+    return {"rows": asked.rows, "region": _region(np.asarray(asked.at, float).ravel().tolist(), asked)}
+
+
+def _region(centre: Sequence[float], asked: ConstantAsked | Derivatives) -> dict[str, Any]:
+    """As a request has it.   Raises: InvalidSpecification for a radius that no JSON number is."""
+    assert asked.eps is not None
+    exact = spoken(asked.eps)
+    if spoken(float(exact)) != exact:
+        raise InvalidSpecification(f"a service takes radii of regions as decimals, which {asked.eps} is not")
+    return {"input": list(centre), "epsilon": float(exact), "norm": asked.region_norm, "clip": asked.clip}

@@ -1,0 +1,134 @@
+"""Answers to questions, found by a service, and believed as far as their certificates are proved again here."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+from provenn.api.batch.rows import exact_values
+from provenn.api.client import Client
+from provenn.api.client.errors import UnexpectedAnswer
+from provenn.api.gate.answers import at_radius, classified, constant_found, trend_found
+from provenn.api.gate.found import Found, Item, sha256
+from provenn.api.gate.proofs import believed
+from provenn.api.gate.questions import Constant, Difference, Property, Question, Robustness, Trend
+from provenn.api.gate.shown import few
+from provenn.api.gate.statements import Subject, differences, stated_property, trends
+from provenn.api.keywords import HowDerivatives, HowLipschitz
+from provenn.api.schemas import Inputs
+from provenn.api.schemas import Item as Told
+from provenn.api.signing_bundle import detach
+from provenn.solvers.base import Progress
+from provenn.verifier.numbers import exact, spoken, written
+from provenn.verifier.spec import Specification
+
+
+class Remote:
+    """Measures by jobs of a service. seed: of everything that is searched; progress: of every job."""
+
+    def __init__(self, client: Client, seed: int, progress: Progress) -> None:
+        self._client, self._seed, self._progress = client, seed, progress
+        self._sent: dict[str, str] = {}
+
+    def measure(self, question: Question, subject: Subject, seconds: float) -> Found:
+        """What is found in the time.   Raises: ServiceError in one of its kinds, and ProvennError in others."""
+        match question:
+            case Robustness():
+                found = self._robustness(question, subject, seconds)
+            case Constant():
+                asked = HowLipschitz(norm=question.norm, to=question.to, rows=question.rows)
+                asked |= {"timeout": seconds, "seed": self._seed}
+                return constant_found(self._client.lipschitz(subject.data, progress=self._progress, **asked))
+            case Trend():
+                over = HowDerivatives(domain=question.domain, rows=question.rows)
+                over |= {"timeout": seconds, "seed": self._seed}
+                features = list(question.features)
+                result = self._client.monotonicity(subject.data, features, progress=self._progress, **over)
+                return trend_found(question, trends(question, subject), result)
+            case Property():
+                found = self._stated([(0, "", stated_property(question, subject))], subject, seconds)
+            case Difference():
+                found = self._stated(list(differences(question, subject)), subject, seconds)
+        return believed(question, subject, found)
+
+    def _robustness(self, question: Robustness, subject: Subject, seconds: float) -> Found:
+        data = subject.sample(question.sample)
+        plain = classified(subject, data)
+        if not question.radii:
+            return Found(tuple(plain), {})
+        radii = {upward(exact(radius)): radius for radius in question.radii}
+        inputs = Inputs(
+            inputs=exact_values(data.inputs).tolist(),
+            labels=list(data.labels),
+            epsilons=list(radii),
+            norm=question.norm,
+            target=None,
+            clip=question.clip,
+        )
+        job = self._client.certify(self._model(subject), inputs, seconds, seed=self._seed)
+        told = {(each.input, each.epsilon): each for each in self._client.wait(job.id, self._progress).items}
+        items: list[Item] = []
+        certificates: dict[str, bytes] = {}
+        for own in plain:
+            items.append(own)
+            for epsilon, radius in radii.items():
+                each = told.get((own.index, epsilon))
+                if each is None:
+                    raise UnexpectedAnswer(f"the service says nothing of input {own.index} within {epsilon}")
+                certificates |= self._certificate(each)
+                larger = None if spoken(epsilon) == exact(radius) else written(spoken(epsilon))
+                item = _item(each, own.index, larger)
+                shown = None if each.counterexample is None else each.counterexample.input
+                items.append(at_radius(subject, data, plain, radius, (item, shown)))
+        return Found(tuple(items), certificates)
+
+    def _stated(self, stated: list[tuple[int, str, Specification]], subject: Subject, seconds: float) -> Found:
+        """A job a specification; they run at the same time as far as the service has workers."""
+        model, each = self._model(subject), seconds / len(stated)
+        jobs = [self._client.certify(model, one.text.decode(), each, seed=self._seed) for *_, one in stated]
+        items: list[Item] = []
+        certificates: dict[str, bytes] = {}
+        for (index, name, _), job in zip(stated, jobs, strict=True):
+            told = self._client.wait(job.id, self._progress).items
+            if len(told) != 1:
+                raise UnexpectedAnswer(f"the service has {len(told)} answers to one question")
+            certificates |= self._certificate(told[0])
+            found, where = told[0].counterexample, f"around input {name}: " if name else ""
+            shown = None if found is None else f"{where}outputs {few(found.output)} at {few(found.input)}"
+            items.append(_item(told[0], index, None, name, shown))
+        return Found(tuple(items), certificates)
+
+    def _certificate(self, told: Told) -> dict[str, bytes]:
+        """The zip, without its signature, by its digest."""
+        if told.certificate is None:
+            return {}
+        return {told.certificate: detach(self._client.bundle(told.certificate))}
+
+    def _model(self, subject: Subject) -> str:
+        """The id of the network there, which is the digest of the file here."""
+        digest = sha256(subject.data)
+        if digest not in self._sent:
+            self._sent[digest] = self._client.upload(subject.data).id
+        return self._sent[digest]
+
+
+def upward(radius: Fraction) -> float:
+    """A float whose shortest decimal is no less: what is certain within it is certain within the radius."""
+    found = float(radius)
+    while spoken(found) < radius:
+        found = math.nextafter(found, math.inf)
+    return found
+
+
+def _item(told: Told, index: int, proved_at: str | None, name: str = "", shown: str | None = None) -> Item:
+    return Item(
+        told.verdict,
+        told.assurance,
+        told.certificate,
+        told.reason,
+        index,
+        name,
+        margin=told.margin,
+        shown=shown,
+        proved_at=proved_at,
+    )

@@ -1,0 +1,227 @@
+"""A batch as jobs: cut into parts of some inputs, each of which leaves its rows and certificates when it is done.
+
+What is done stays done, whoever dies: a part is a job of its own, and its files are its row's.
+"""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from provenn.api.batch.bundle import Manifest, write_bundle
+from provenn.api.batch.canonical import unpacked
+from provenn.api.batch.chunk import Answered, Asked, Chunk, Radii, Told
+from provenn.api.batch.data import Data
+from provenn.api.batch.digests import Digest
+from provenn.api.batch.merkle import leaf_hash, root
+from provenn.api.batch.radius import NOTHING, brackets
+from provenn.api.batch.rows import Row
+from provenn.api.batch.summary import Summary, summarize
+from provenn.api.batch.verdicts import verdicts
+from provenn.api.batch_schemas import BatchRequest, BatchSummary
+from provenn.api.certification import Options
+from provenn.api.jobs.child import Reporter
+from provenn.api.jobs.loading import loaded
+from provenn.api.jobs.progressing import told
+from provenn.api.jobs.store import Spent
+from provenn.api.jobs.workspace import Outbox
+from provenn.api.report import overall
+from provenn.api.schemas import Counts, JobRequest, JobResult
+from provenn.solvers.base import Budget, Progress
+from provenn.verifier.version import provenn_version
+
+ROWS, CERTIFICATES, BUNDLE = "rows.jsonl", "certificates.zip", "batch.zip"
+COORDINATES = 1 << 16
+"""Of the inputs that are certified together: bounds the memory that they take."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Cuts the inputs into parts of `size` of them."""
+
+    request: Path
+    dataset: Path
+    folder: Path
+    size: int
+
+    def run(self, reporter: Reporter) -> dict[str, Any]:
+        """Each part's request, written and named, with how many rows it has."""
+        out, request = Outbox(self.folder), JobRequest.model_validate_json(self.request.read_bytes())
+        asked = _asked(request)
+        span, parts = asked.span(len(unpacked(self.dataset))), []
+        for first in range(span.start, span.stop, self.size):
+            count = min(self.size, span.stop - first)
+            part = request.model_copy(update={"batch": asked.model_copy(update={"first": first, "count": count})})
+            body = part.model_dump_json().encode()
+            parts.append({"request": out.put(body), "items": count * asked.radii, "bytes": len(body)})
+        return {"parts": parts}
+
+
+@dataclass(frozen=True)
+class Certify:
+    """A part, in so many seconds."""
+
+    model: Path
+    request: Path
+    dataset: Path
+    folder: Path
+    device: str
+    seconds: float
+
+    def run(self, reporter: Reporter) -> dict[str, Any]:
+        """Its rows and its certificates, in a file each."""
+        out, budget = Outbox(self.folder), Budget(self.seconds)
+        request = JobRequest.model_validate_json(self.request.read_bytes())
+        asked, model = _asked(request), loaded(self.model)
+        options = Options(
+            request.method, self.seconds, self.device, request.seed, request.certificates, request.semantics
+        )
+        mine = _spanned(self.dataset, asked)
+        one = Asked(model, asked.question(), options)
+        size = max(1, COORDINATES // prod(model.graph.input_shape))
+        found: list[Row] = []
+        total = len(mine) * asked.radii
+        with out.file() as rows, out.file() as archive, zipfile.ZipFile(archive, "w") as pack:
+            for first in range(0, len(mine), size):
+                several = mine.part(first, first + size)
+                share = Budget(max(0.0, budget.left) * len(several) / (len(mine) - first))
+                report = _counted(told(reporter, first * asked.radii, total), total)
+                chunk = Chunk.run(one, several, asked.first + first)
+                answer = brackets if asked.largest is not None else verdicts
+                answered = answer(chunk, share, report)
+                for row in answered.rows:
+                    rows.write(row.line())
+                for digest, data in answered.certificates.items():
+                    pack.writestr(f"{digest}.zip", data)
+                found += [replace(row, counterexample=None) for row in answered.rows]
+        files = [out.keep(ROWS, rows), out.keep(CERTIFICATES, archive)]
+        return _answer(out, found, summarize(found, asked.question()), files)
+
+
+def _counted(report: Progress, total: int) -> Told:
+    return lambda done, phase: report(done, total, phase)
+
+
+@dataclass(frozen=True)
+class Part:
+    """What became of a part: its request, and its files unless it was killed for the time it took."""
+
+    request: Path
+    rows: Path | None
+    certificates: Path | None
+
+
+@dataclass(frozen=True)
+class Join:
+    """Puts the parts of a batch together."""
+
+    model: Path
+    model_sha256: str
+    request: Path
+    dataset: Path
+    parts: tuple[Part, ...]
+    folder: Path
+
+    def run(self, reporter: Reporter) -> dict[str, Any]:
+        """The rows, and the bundle with the root of all of them."""
+        out, request = Outbox(self.folder), JobRequest.model_validate_json(self.request.read_bytes())
+        asked = _asked(request)
+        with out.file() as file:
+            for part in self.parts:
+                self._copy(part, file, request)
+        lines = Path(file.name)
+        data, digest = _spanned(self.dataset, asked), Digest.of(_spanned(self.dataset, asked))
+        hashes, rows = [], []
+        for row in _read(lines):
+            hashes.append(leaf_hash(row.leaf()))
+            rows.append(replace(row, counterexample=None))
+        manifest = Manifest(
+            self.model_sha256,
+            digest.hex(),
+            asked.question(),
+            request.semantics,
+            len(data),
+            len(hashes),
+            root(hashes).hex(),
+            {"provenn": provenn_version()},
+        )
+        with out.file() as bundle:
+            leaves = (row.leaf() for row in _read(lines))
+            write_bundle(bundle, manifest, leaves, _certificates(self.parts))
+        files = [out.keep(ROWS, file), out.keep(BUNDLE, bundle)]
+        return _answer(out, rows, summarize(rows, asked.question()), files, manifest.root)
+
+    def _copy(self, part: Part, file: Any, request: JobRequest) -> None:
+        """A part's rows; those of one that has none are timeouts."""
+        if part.rows is not None:
+            with part.rows.open("rb") as rows:
+                shutil.copyfileobj(rows, file)
+            return
+        asked = _asked(JobRequest.model_validate_json(part.request.read_bytes()))
+        one = Asked(loaded(self.model), asked.question(), Options(request.method, semantics=request.semantics))
+        chunk = Chunk.run(one, _spanned(self.dataset, asked), asked.first)
+        answered = Answered()
+        reason = "its part of the batch was killed for the time it took"
+        for place in range(len(chunk)):
+            for radius in asked.question().radii or (None,):
+                ends = Radii(None if radius is None else float(radius))
+                answered.add(chunk, place, replace(NOTHING, reason=reason), ends)
+        for row in answered.rows:
+            file.write(row.line())
+
+
+def share(budget: float, spent: Spent, slots: int) -> float:
+    """Seconds for the next part: an even share of what is left of the budget, on all workers that there can be.
+
+    Time in the queue does not count, and what a part leaves is there for the others.
+    """
+    allowed = budget * max(1, min(slots, spent.parts))
+    return max(0.0, min(budget, (allowed - spent.seconds) / max(1, spent.waiting)))
+
+
+def _asked(request: JobRequest) -> BatchRequest:
+    assert request.batch is not None
+    return request.batch
+
+
+def _spanned(dataset: Path, asked: BatchRequest) -> Data:
+    data = unpacked(dataset)
+    span = asked.span(len(data))
+    return data.part(span.start, span.stop)
+
+
+def _read(lines: Path) -> Iterator[Row]:
+    with lines.open("rb") as file:
+        yield from map(Row.from_json, file)
+
+
+def _certificates(parts: Iterable[Part]) -> Iterator[tuple[str, bytes]]:
+    """Of all parts, each once."""
+    seen: set[str] = set()
+    for part in parts:
+        if part.certificates is not None:
+            with zipfile.ZipFile(part.certificates) as pack:
+                for name in pack.namelist():
+                    digest = name.removesuffix(".zip")
+                    if digest not in seen:
+                        seen.add(digest)
+                        yield digest, pack.read(name)
+
+
+def _answer(
+    out: Outbox, rows: list[Row], summary: Summary, files: list[dict[str, Any]], top: str | None = None
+) -> dict[str, Any]:
+    """What the supervisor needs to know. The certificates are in the files."""
+    verdict = overall([row.verdict for row in rows])
+    told = None if top is None else BatchSummary.model_validate(summary.as_json() | {"root": top})
+    counts = [Counts(epsilon=each.epsilon, **each.verdicts) for each in summary.radii]
+    stats = {"row_seconds": sum(row.seconds for row in rows)}
+    result = JobResult(verdict=verdict, items=[], summary=counts, stats=stats, batch=told)
+    name = out.put(result.model_dump_json().encode())
+    known = {"certificates": [], "verdict": verdict, "reusable": False, "version": provenn_version()}
+    return {"result": name, "files": files, **known}

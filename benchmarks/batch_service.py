@@ -1,0 +1,95 @@
+"""What the service adds to a batch: 1,000 digits at 5 radii in this process, and end to end through REST.
+
+    python benchmarks/batch_service.py [--network digits-mlp-robust] [--images 1000] [--workers 1 2]
+
+In process: reading the network, verdicts, certificates, the bundle. Through REST: uploads, the parts and their files,
+the bundle, downloading it. The aim is at most 1.3 times the time with as many workers as processes (one).
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from batch import RADII, digits
+from load import service
+from rich.console import Console
+from rich.table import Table
+
+from provenn.api.batch.data import Data
+from provenn.api.batch.question import Question
+from provenn.api.batch.run import certify_batch
+from provenn.api.certification import Options, load_model
+from provenn.models.zoo import load
+
+AIM = 1.3
+SERVES = b"\0provenn\0serve\0"
+
+
+def _command(process: Path) -> bytes:
+    try:
+        return (process / "cmdline").read_bytes()
+    except OSError:  # it has ended meanwhile
+        return b""
+
+
+def _resident(process: Path) -> float:
+    """MiB."""
+    line = next(line for line in (process / "status").read_text().splitlines() if line.startswith("VmRSS"))
+    return int(line.split()[1]) / 1024
+
+
+def in_process(content: bytes, data: Data) -> float:
+    """Seconds."""
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        certify_batch(load_model(content), data, Question(RADII, clip=(0, 1)), Options(seconds=600), Path(folder))
+    return time.perf_counter() - start
+
+
+def through_rest(content: bytes, data: Data, workers: int) -> tuple[float, float]:
+    """Seconds, and MiB that the server had at most."""
+    file = io.BytesIO()
+    np.savez(file, x=data.inputs, y=np.array(data.labels))
+    with service(workers) as client:
+        server = next(path for path in Path("/proc").glob("[0-9]*") if SERVES in _command(path))
+        start, most = time.perf_counter(), 0.0
+        model = client.post("/v1/models", files={"file": ("digits.onnx", content)}).raise_for_status().json()["id"]
+        answer = client.post("/v1/datasets", files={"file": ("digits.npz", file.getvalue())}).raise_for_status()
+        asked = {"model": model, "dataset": answer.json()["id"], "epsilons": list(RADII), "clip": [0, 1]}
+        job = client.post("/v1/batches", json=asked).raise_for_status().json()["id"]
+        while (found := client.get(f"/v1/jobs/{job}", params={"wait": 1}).json())["state"] in ("queued", "running"):
+            most = max(most, _resident(server))
+        assert found["state"] == "succeeded", found
+        client.get(f"/v1/batches/{job}/files/batch.zip").raise_for_status()
+        return time.perf_counter() - start, most
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", default="digits-mlp-robust")
+    parser.add_argument("--images", type=int, default=1000)
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    content, data = load(given.network), digits(given.images, 1)
+    table = Table("where", "seconds", "ratio", "rows/s", "server MiB")
+    alone, rows, missed = in_process(content, data), len(data) * len(RADII), False
+    table.add_row("in process", f"{alone:.1f}", "1", f"{rows / alone:.0f}", "")
+    for workers in given.workers:
+        seconds, most = through_rest(content, data, workers)
+        missed |= seconds > AIM * alone
+        cells = (f"{seconds:.1f}", f"{seconds / alone:.2f}", f"{rows / seconds:.0f}", f"{most:.0f}")
+        table.add_row(f"through REST, {workers} workers", *cells)
+    Console(width=100).print(table)
+    return int(missed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
