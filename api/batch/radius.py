@@ -81,6 +81,11 @@ class Bracket:
         """The attacked end, or infinity."""
         return self.attacked.radius if self.attacked else inf
 
+    @property
+    def narrow(self) -> bool:
+        """Whether the ends are close enough."""
+        return _between(self.low, min(self.high, self.largest), self.tolerance) is None
+
     def to_certify(self) -> float | None:
         """The next radius to certify; None when the search is over."""
         if self.open_from is None:
@@ -210,7 +215,7 @@ class Search:
         self, wanted: dict[int, float], options: Options, budget: Budget, told: Told
     ) -> Iterator[tuple[int, float, ItemResult]]:
         """One round, in one batch."""
-        closed = len(self.brackets) - len(wanted)
+        closed = sum(bracket.narrow for bracket in self.brackets)
         told(closed, f"bisection by {options.method}")
         rounds = max(_rounds(self.brackets[place]) for place in wanted)
         shared = replace(options, seconds=budget.left / rounds)

@@ -80,4 +80,5 @@ def write_parquet(path: Path, rows: Iterable[Row]) -> None:
     each = iter(rows)
     with whole(path) as file, pq.ParquetWriter(file, schema) as writer:
         while group := list(islice(each, GROUP)):
-            writer.write_table(pa.Table.from_pylist([row.as_json() for row in group], schema=schema))
+            told = [row.as_json() | {"name": row.name.encode(errors="replace").decode()} for row in group]
+            writer.write_table(pa.Table.from_pylist(told, schema=schema))

@@ -44,7 +44,7 @@ class Row:
 
     index, name: of the input in the data; predicted: the class that the executor gives it; epsilon: the radius as a
     float, None where radii are bracketed; verdict, margin, method, assurance, reason: as of `certification.ItemResult`;
-    certificate: sha256 of its zip; certified: the largest radius with a certificate that the kernel has accepted, and
+    certificate: sha256 of its zip; certified: the largest radius that was verified, the certificate being about it, and
     attacked: the smallest one with a counterexample that the executor has replayed, or None; counterexample: that
     input, flat; input_sha256: as `input_digest` says.
     """

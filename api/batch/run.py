@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from math import prod
+from math import inf, prod
 from pathlib import Path
 from typing import Any
 
@@ -103,15 +103,16 @@ def require_sensible(asked: Asked, data: Data) -> None:
     if question.clip is None:
         return
     low, high = question.clip
-    outside = np.array([float(np.maximum(low - x, x - high).max()) for x in map(exact_values, data.inputs)])
-    if question.largest is not None and outside.max() > 0:
-        index = int(outside.argmax())
+    order = {"inf": inf, "2": 2, "1": 1}[question.norm]
+    gaps = (np.maximum(0, np.maximum(low - x, x - high)) for x in map(exact_values, data.inputs))
+    outside = np.array([float(np.linalg.norm(gap, order)) for gap in gaps])
+    index = int(outside.argmax())
+    if outside[index] > 0 and question.largest is not None:
         where = f"input {index} ({data.names[index]})"
         raise InvalidSpecification(f"{where} has values outside of the clip range {low:g} to {high:g}")
-    for radius in question.radii if outside.max() > 0 else ():
-        for index in np.flatnonzero(outside > 0).tolist():
-            none = np.zeros((0, classes), np.float32)
-            Chunk(asked, data.part(index, index + 1), index, none).specification(0, radius)
+    if outside[index] > 0:
+        farthest = Chunk(asked, data.part(index, index + 1), index, np.zeros((0, classes), np.float32))
+        farthest.specification(0, min(question.radii))
 
 
 def _about(asked: Asked, data: Data, size: int) -> dict[str, Any]:

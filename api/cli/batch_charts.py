@@ -67,26 +67,21 @@ def histogram(rows: Iterable[Row], asked: Question, name: str) -> Chart | None:
         + "; ".join(f"{len(v)} {k}" for k, v in kept.items()),
         axis(across, [float(edges[0]), float(edges[-1])]),
         axis("inputs", [0.0, float(max(map(max, counts.values())))]),
-        [
-            Line(
-                what,
-                [corner for (a, b), n in zip(places, each, strict=True) for corner in ((a, n), (b, n))],
-                hue,
-                marked=False,
-            )
-            for hue, (what, each) in enumerate(counts.items())
-        ],
-        [
-            Band(
-                what,
-                [corner for (a, b), n in zip(places, each, strict=True) for corner in ((a, 0.0, n), (b, 0.0, n))],
-                hue,
-            )
-            for hue, (what, each) in enumerate(counts.items())
-        ],
+        [Line(what, _outline(places, each), hue, marked=False) for hue, (what, each) in enumerate(counts.items())],
+        [Band(what, _filled(places, each), hue) for hue, (what, each) in enumerate(counts.items())],
         (across, *counts),
         [(f"{a:.5g} to {b:.5g}", *(str(each[k]) for each in counts.values())) for k, (a, b) in enumerate(places)],
     )
+
+
+def _outline(places: Sequence[tuple[float, float]], counts: Sequence[int]) -> list[tuple[float, float | None]]:
+    """Of the bars, closed at both ends."""
+    corners = [corner for (a, b), n in zip(places, counts, strict=True) for corner in ((a, float(n)), (b, float(n)))]
+    return [(places[0][0], 0.0), *corners, (places[-1][1], 0.0)]
+
+
+def _filled(places: Sequence[tuple[float, float]], counts: Sequence[int]) -> list[tuple[float, float, float]]:
+    return [corner for (a, b), n in zip(places, counts, strict=True) for corner in ((a, 0.0, n), (b, 0.0, n))]
 
 
 def _interval(radii: Sequence[float], shares: Sequence[Share]) -> list[tuple[float, float | None, float | None]]:

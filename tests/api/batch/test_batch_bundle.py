@@ -63,6 +63,17 @@ def test_about_other_models_and_data(verdicts: Path, tmp_path: Path) -> None:
             check_batch(verdicts, ROOMY, Given(other, MODEL.executor, (2,)))
 
 
+def test_a_span_of_the_data(verdicts: Path, tmp_path: Path) -> None:
+    manifest, rows, kept = taken_apart(verdicts)
+    moved = [row | {"index": row["index"] + 3, "name": str(row["index"] + 3)} for row in rows]
+    path = put_together(tmp_path / "b.zip", manifest, moved, kept)
+    assert check_batch(path, ROOMY).first == 3
+    longer = data([[0, 0], [0, 0], [0, 0], *POINTS], [0, 0, 0, *LABELS])
+    assert check_batch(path, ROOMY, Given(longer, MODEL.executor, (2,))).replayed == 6
+    with pytest.raises(CertificateRejected, match="other data"):
+        check_batch(path, ROOMY, GIVEN)
+
+
 WRONG: dict[str, tuple[Any, ...]] = {
     "index": (3, -1),
     "label": (0, 1, 2, -1),

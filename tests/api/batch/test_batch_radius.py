@@ -43,7 +43,7 @@ def test_the_bracket_holds_the_radius(norm: str, unit: float) -> None:
 weights = st.integers(-8, 8).map(lambda k: k / 4)
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(st.lists(weights, min_size=13, max_size=13), st.lists(weights, min_size=4, max_size=4), st.sampled_from("21i"))
 def test_no_point_of_a_grid_contradicts_a_bracket(numbers: list[float], places: list[float], norm: str) -> None:
     w = np.array(numbers)

@@ -99,10 +99,12 @@ def test_rows_of_a_file_are_read_when_asked_for(tmp_path: Path) -> None:
 
 def test_rows_as_a_table(tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
-    write_parquet(tmp_path / "t.parquet", [ROW, replace(ROW, index=1, counterexample=(0.5, 0.25))])
+    odd = replace(ROW, index=1, name="\udcff.png", counterexample=(0.5, 0.25))
+    write_parquet(tmp_path / "t.parquet", [ROW, odd])
     table = parquet.read_table(tmp_path / "t.parquet").to_pylist()
     assert table[0] == ROW.as_json()
-    assert table[1]["counterexample"] == [0.5, 0.25]
+    assert (table[1]["counterexample"], table[1]["name"]) == ([0.5, 0.25], "?.png")
+    assert Row.from_json(odd.line()) == odd
 
 
 @given(st.integers(0, 60), st.integers(1, 60))
