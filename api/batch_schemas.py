@@ -79,7 +79,7 @@ class AtRadius(Response):
     """What was found at one radius."""
 
     epsilon: float
-    certified: Share = Field(description="proved, by a certificate each")
+    certified: Share = Field(description="proved: accepted by the trusted checker, not only computed")
     attacked: Share = Field(description="without a counterexample so far")
     verdicts: dict[str, int] = Field(description="inputs by verdict")
 

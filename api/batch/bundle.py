@@ -37,8 +37,9 @@ DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
 ENCRYPTED = 1
 """The flag of a file in a zip that needs a password."""
 
-BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError)
-"""What reading a zip file that is damaged raises: it may send the reader to a place before the file."""
+BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, OSError)
+"""What reading a zip file that is damaged raises: it may send the reader to a place before the file, have names that
+are no text, or need a password or a method that is not there."""
 
 SMALL, LINE, CERTIFICATE_BYTES = 1 << 20, 1 << 26, 1 << 30
 """Limits: bytes of the manifest and of an item's path, of a row, of a certificate."""
@@ -119,7 +120,7 @@ class Bundle:
         Raises: CertificateRejected if one is too long, or if there are more or fewer than the manifest says.
         """
         left = self.manifest.rows if self.item is None else 1
-        with self._archive.open(ROWS) as file:
+        with _reading(), self._archive.open(ROWS) as file:
             while line := file.readline(LINE):
                 left -= 1
                 if left < 0 or not line.endswith(b"\n"):
@@ -135,7 +136,8 @@ class Bundle:
         entry = self._archive.getinfo(f"certificates/{digest}.zip")
         if entry.file_size > CERTIFICATE_BYTES:
             raise CertificateRejected("batch", f"certificate {digest} is too large")
-        return self._archive.read(entry)
+        with _reading():
+            return self._archive.read(entry)
 
     def _item(self) -> tuple[int, list[bytes]]:
         """The number of the one row, and its audit path."""
@@ -158,13 +160,23 @@ class Bundle:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Bundle]:
-    """A bundle, while it is read.   Raises: CertificateRejected if it is none; OSError if it cannot be read."""
+    """A bundle, while it is read.   Raises: CertificateRejected if it is none; OSError if it cannot be opened."""
     with path.open("rb") as file:
-        try:
-            with zipfile.ZipFile(file) as archive:
-                yield Bundle(archive)
-        except BROKEN as error:
-            raise CertificateRejected("batch", f"it is not a zip file that is read here: {error}") from error
+        with _reading():
+            archive = zipfile.ZipFile(file)
+        with archive:
+            with _reading():
+                bundle = Bundle(archive)
+            yield bundle
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """While bytes of the zip are read.   Raises: CertificateRejected for what a damaged one raises."""
+    try:
+        yield
+    except BROKEN as error:
+        raise CertificateRejected("batch", f"it is not a zip file that is read here: {error}") from error
 
 
 def is_batch(path: Path) -> bool:
@@ -174,7 +186,7 @@ def is_batch(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return MANIFEST in archive.namelist()
-    except zipfile.BadZipFile:
+    except BROKEN:
         return False
 
 

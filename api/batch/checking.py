@@ -27,7 +27,7 @@ from provenn.verifier.certificate.bundle import load_zip
 from provenn.verifier.check import CertificateRejected, Network, check, read_network
 from provenn.verifier.check.manifest import ASSURANCES, read_manifest
 from provenn.verifier.errors import InvalidSpecification
-from provenn.verifier.numbers import exact, spoken
+from provenn.verifier.numbers import exact, spoken, written
 from provenn.verifier.spec import Specification
 from provenn.verifier.spec_json import robustness
 
@@ -57,15 +57,16 @@ class Given:
 class BatchReport:
     """An accepted batch. rows: how many were looked at; verdicts: of them, by radius where radii were asked for;
     certificates: proved again; replayed: counterexamples run again, which needs the data; margin: the smallest one.
-    first: the number of the first input in the data.
+    first: the number of the first input in the data; inputs, data_sha256: of the whole batch, None where one row alone
+    was looked at without the data, which its path to the root says nothing of.
     """
 
     rows: int
     first: int
-    inputs: int
+    inputs: int | None
     root: str
     model_sha256: str
-    data_sha256: str
+    data_sha256: str | None
     norm: str
     clip: tuple[float, float] | None
     semantics: str
@@ -138,13 +139,17 @@ def _require_complete(bundle: Bundle, given: Given | None) -> int:
     radii = max(1, len(manifest.question.radii))
     _require(manifest.rows == manifest.inputs * radii, "it has not one row an input and radius")
     hashes: list[bytes] = []
-    digest, first = Digest(), 0
+    digest, first, known = Digest(), 0, None
     for number, leaf in _numbered(bundle):
         row = read_row(leaf, number)
         first = first if hashes else row.index - number // radii
         hashes.append(leaf_hash(leaf))
+        own = (row.input_sha256, row.label, row.name, row.predicted)
         if number % radii == 0:
             digest.add(row.input_sha256, row.label)
+        same = known in (None, own) or number % radii == 0
+        _require(same, "it is about another input, label, name or class than the first radius", f"row {number}")
+        known = own
     if bundle.item is not None:
         number, path = bundle.item
         found = root_by_path(hashes[0], number, manifest.rows, path)
@@ -193,19 +198,19 @@ class Checker:
                 self._executed(row, self._given)
         except CertificateRejected as refusal:
             raise CertificateRejected(f"row {number}", f"{refusal.claim}: {refusal.reason}") from refusal
-        counted = self._verdicts.setdefault("radius" if row.epsilon is None else f"{row.epsilon!r}", Counter())
-        counted[row.verdict] += 1
+        asked = "radius" if row.epsilon is None or radius is None else written(radius)
+        self._verdicts.setdefault(asked, Counter())[row.verdict] += 1
 
     def report(self, seconds: float) -> BatchReport:
         """Of all that were checked."""
-        manifest = self._manifest
+        manifest, covered = self._manifest, self._bundle.item is None or self._given is not None
         return BatchReport(
             self._rows,
             self._first,
-            manifest.inputs,
+            manifest.inputs if covered else None,
             manifest.root,
             manifest.model_sha256,
-            manifest.data_sha256,
+            manifest.data_sha256 if covered else None,
             manifest.question.norm,
             manifest.question.clip,
             manifest.semantics,
@@ -233,7 +238,7 @@ class Checker:
             _require(row.counterexample is not None, "it is falsified without a counterexample", where)
         if radii:
             same = row.epsilon == float(radii[place]) and row.certified is None and row.attacked is None
-            _require(same, f"it is not about radius {float(radii[place])!r} alone", where)
+            _require(same, f"it is not about radius {written(radii[place])} alone", where)
             known = (row.counterexample is not None) == (row.verdict == "falsified")
             _require(known, "it has a counterexample and is not falsified", where)
             return radii[place]
@@ -242,7 +247,8 @@ class Checker:
         _require((row.certified is None) != verified, "it is verified, but no radius is certified", where)
         ends = (row.certified or 0.0, row.attacked)
         most = question.largest or 0.0
-        ordered = 0 <= ends[0] <= most and (ends[1] is None or (ends[0] < ends[1] <= most or ends == (0, 0)))
+        nothing = row.certified is None and ends == (0, 0)
+        ordered = 0 <= ends[0] <= most and (ends[1] is None or ends[0] < ends[1] <= most or nothing)
         _require(ordered, f"its bracket {row.certified} to {row.attacked} is none", where)
         return None if row.certified is None else spoken(row.certified)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from math import prod
 
@@ -25,6 +25,7 @@ from provenn.verifier.spec_json import robustness
 EXECUTION = "execution"
 """The method of a verdict that one run of the network gives: on the input itself, or on what a smaller radius had."""
 
+UNPROVED = "bounded in floating point only, without a certificate"
 
 Told = Callable[[int, str], None]
 """told(done, phase): how many rows of a chunk are done; may raise to interrupt."""
@@ -37,6 +38,13 @@ class Asked:
     model: LoadedModel
     question: Question
     options: Options
+
+    def proved(self, item: ItemResult) -> ItemResult:
+        """The item; where certificates were asked for, unknown if it says verified and has none."""
+        if item.verdict != Verdict.VERIFIED or item.certificate is not None or not self.options.certificates:
+            return item
+        reason = UNPROVED if item.reason is None else f"{UNPROVED}: {item.reason}"
+        return replace(item, verdict=str(Verdict.UNKNOWN), assurance="computed", reason=reason)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +114,7 @@ class Answered:
 
     def add(self, chunk: Chunk, place: int, item: ItemResult, radii: Radii) -> None:
         """The row of an input, with the item's certificate if it has one."""
-        digest = None
+        item, digest = chunk.asked.proved(item), None
         if item.certificate is not None:
             data = to_zip(item.certificate)
             digest = hashlib.sha256(data).hexdigest()

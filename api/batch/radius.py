@@ -181,7 +181,7 @@ class Search:
         """Raises the certified ends, round by round."""
         while budget.left > 0 and (wanted := self._wanted(Bracket.to_certify)):
             for place, radius, item in self._answers(wanted, options, budget, told):
-                self.brackets[place].learn(radius, item, self.reach(place))
+                self.brackets[place].learn(radius, self.chunk.asked.proved(item), self.reach(place))
 
     def attack(self, budget: Budget, told: Told) -> None:
         """Lowers the attacked ends likewise."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -11,6 +11,7 @@ from scipy.stats import binomtest
 
 from provenn.api.batch.question import Question
 from provenn.api.batch.rows import Row
+from provenn.verifier.check.manifest import ASSURANCES
 
 CONFIDENCE = 0.95
 STEPS = 20
@@ -48,6 +49,7 @@ class Share:
 class Accuracy:
     """At one radius: the share certified, the share without a known counterexample, and the number of every verdict.
 
+    certified: of the verified ones those that the trusted checker has accepted; without certificates there are none.
     The accuracy of the network against the worst inputs within the radius lies between the first two.
     """
 
@@ -86,11 +88,12 @@ class Summary:
 
 @dataclass(frozen=True)
 class Known:
-    """What a summary needs of one input; verdicts: by radius, in ascending order."""
+    """What a summary needs of one input; verdicts: by radius, in ascending order; certified: likewise."""
 
     label: int
     right: bool
     verdicts: tuple[str, ...]
+    certified: tuple[bool, ...]
 
 
 def summarize(rows: Iterable[Row], question: Question) -> Summary:
@@ -99,12 +102,19 @@ def summarize(rows: Iterable[Row], question: Question) -> Summary:
         radii = sorted(map(float, question.radii))
     else:
         radii = [float(f"{question.largest * k / STEPS:.6g}") for k in range(1, STEPS + 1)]
-    told: Callable[[Sequence[Row]], tuple[str, ...]]
-    told = _asked if question.largest is None else lambda rows: tuple(_at(rows[0], radius) for radius in radii)
     known = []
     for _, group in groupby(rows, lambda row: row.index):
-        each = list(group)
-        known.append(Known(each[0].label, each[0].predicted == each[0].label, told(each)))
+        each = sorted(group, key=lambda row: row.epsilon or 0.0)
+        one = each[0]
+        if question.largest is None:
+            verdicts = tuple(row.verdict for row in each)
+        else:
+            each, verdicts = [one] * len(radii), tuple(_at(one, radius) for radius in radii)
+        certified = tuple(
+            verdict == "verified" and row.assurance in ASSURANCES.values()
+            for row, verdict in zip(each, verdicts, strict=True)
+        )
+        known.append(Known(one.label, one.predicted == one.label, verdicts, certified))
     labels = sorted({one.label for one in known})
     classes = {label: _of([one for one in known if one.label == label], radii) for label in labels}
     whole = _of(known, radii)
@@ -117,14 +127,10 @@ def _of(known: Sequence[Known], radii: Sequence[float]) -> Summary:
     for place, radius in enumerate(radii):
         verdicts = [one.verdicts[place] for one in known]
         counts = {verdict: verdicts.count(verdict) for verdict in ("verified", "falsified", "unknown", "timeout")}
-        safe = Share.of(counts["verified"], len(known))
+        safe = Share.of(sum(one.certified[place] for one in known), len(known))
         resisting = Share.of(len(known) - counts["falsified"], len(known))
         found.append(Accuracy(radius, safe, resisting, counts))
     return Summary(clean, tuple(found))
-
-
-def _asked(rows: Sequence[Row]) -> tuple[str, ...]:
-    return tuple(row.verdict for row in sorted(rows, key=lambda row: row.epsilon or 0.0))
 
 
 def _at(row: Row, radius: float) -> str:

@@ -103,8 +103,10 @@ class Work(Kept):
         return write_rows(self._out / RESULTS, self._each())
 
     def finish(self, manifest: Manifest | None, rows: Sequence[Row]) -> None:
-        """Writes batch.zip, and removes the work."""
-        if manifest is not None:
+        """Writes batch.zip, or removes that of an earlier run; and removes the work."""
+        if manifest is None:
+            (self._out / BUNDLE).unlink(missing_ok=True)
+        else:
             with whole(self._out / BUNDLE) as file:
                 write_bundle(file, manifest, (row.leaf() for row in rows), self._certificates())
         shutil.rmtree(self._folder)

@@ -17,6 +17,7 @@ from provenn.api.cli.progress import progress_bar
 from provenn.api.cli.statements import DISTANCE
 from provenn.api.files import InvalidFile, read_file
 from provenn.verifier.check import CertificateRejected
+from provenn.verifier.numbers import spoken, written
 
 SHOWN = ("proves", "claim", "reason", "rows", "certificates", "replayed", "margin", "semantics", "root", "model_sha256")
 """What people see; --json has everything."""
@@ -56,7 +57,8 @@ def examine(asked: Asked) -> dict[str, Any]:
 
 def stated(report: BatchReport) -> str:
     """What an accepted batch proves, in a sentence."""
-    within = "" if report.clip is None else f" with values in [{report.clip[0]:g}, {report.clip[1]:g}]"
+    ends = () if report.clip is None else tuple(written(spoken(end)) for end in report.clip)
+    within = f" with values in [{', '.join(ends)}]" if ends else ""
     executed = "; in every float32 execution" if report.semantics == "float32" else ""
     found = []
     for radius, counts in report.verdicts.items():
@@ -74,6 +76,8 @@ def as_view(found: dict[str, Any]) -> RenderableType:
     for name in SHOWN:
         if found.get(name) is not None:
             table.add_row(name.replace("_", " "), Text(str(found[name])))
+    if found["accepted"] and found["data_sha256"] is None:
+        table.add_row("data", Text("not checked: a row alone does not say which data the batch is about; give --data"))
     return table
 
 

@@ -42,8 +42,13 @@ class Asked:
 
     @cached_property
     def labels(self) -> list[int]:
-        """Their classes.   Raises: InvalidSpecification unless there is one an input."""
-        found = [int(label) for label in np.atleast_1d(np.asarray(self.y))]
+        """Their classes.   Raises: InvalidSpecification unless there are inputs, and one integer an input."""
+        if not len(self.points):
+            raise InvalidSpecification("there are no inputs, and of none nothing can be certified")
+        given = np.atleast_1d(np.asarray(self.y))
+        if not np.issubdtype(given.dtype, np.integer):
+            raise InvalidSpecification(f"classes are integers, not {given.dtype}")
+        found = [int(label) for label in given]
         if len(found) != len(self.points):
             raise InvalidSpecification(f"{len(self.points)} inputs, but {len(found)} classes")
         return found

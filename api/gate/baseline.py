@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from provenn.api.files import read_file
 from provenn.api.gate import checks
 from provenn.api.gate.config import Config
-from provenn.api.gate.found import Item
+from provenn.api.gate.found import Item, canonical, sha256
 from provenn.api.gate.plan import Check, Planned, constant_title, percent, planned, within
 from provenn.api.gate.questions import Question, sample_digest
 from provenn.verifier.errors import ProvennError
@@ -54,9 +54,14 @@ class Bounded(_Part):
 
 
 class Reached(_Part):
-    """What a model reached; data: digest of the inputs and labels that it was measured with."""
+    """What a model reached; data: digest of the inputs and labels that it was measured with, inside clip.
+
+    preprocessing: digest of what was put before the network.
+    """
 
     data: str | None = None
+    clip: tuple[float, float] | None = None
+    preprocessing: str | None = None
     total: Count = 0
     clean: Count = 0
     radii: tuple[AtRadius, ...] = ()
@@ -95,8 +100,8 @@ def _reached(each: Planned, found: Mapping[Question, Sequence[Item]]) -> Reached
     for question in asked:
         for radius in question.radii:
             here = [item for item in found[question] if item.radius == radius]
-            safe = sum(item.verdict != "falsified" for item in here)
-            proved = sum(item.proved for item in here)
+            safe = sum(not item.refuted for item in here)
+            proved = sum(item.proved and not item.refuted for item in here)
             radii.append(AtRadius(norm=question.norm, radius=radius, certified=proved, attacked=safe))
     constants = []
     for check in each.model.checks.lipschitz:
@@ -104,7 +109,9 @@ def _reached(each: Planned, found: Mapping[Question, Sequence[Item]]) -> Reached
         if item.proved and item.upper is not None:
             constants.append(Bounded(norm=check.norm, to=check.to, rows=check.rows, upper=item.upper))
     return Reached(
-        data=sample_digest(each.sample) if asked else None,
+        data=_data(each),
+        clip=_clip(each),
+        preprocessing=_preprocessing(each),
         total=len(plain),
         clean=sum(item.predicted == item.label for item in plain),
         radii=tuple(radii),
@@ -112,31 +119,62 @@ def _reached(each: Planned, found: Mapping[Question, Sequence[Item]]) -> Reached
     )
 
 
+def _data(each: Planned) -> str | None:
+    return sample_digest(each.sample) if each.robustnesses else None
+
+
+def _clip(each: Planned) -> tuple[float, float] | None:
+    return each.model.clip if each.robustnesses else None
+
+
+def _preprocessing(each: Planned) -> str | None:
+    how = each.model.preprocessing
+    return None if how is None else sha256(canonical(how.model_dump()))
+
+
 def regressions(config: Config, baseline: Baseline, path: Path) -> Iterator[Check]:
-    """A check a number that a model reached.   Raises: InvalidBaseline for another model, other data or radii."""
+    """A check a number that a model reached.   Raises: InvalidBaseline for another model, data, ..., or radii."""
     for each in planned(config):
         if (tolerance := each.regression) is None:
             continue
         if each.name not in baseline.models:
             raise InvalidBaseline(path, f"there is no model {each.name} in it")
         reached = baseline.models[each.name]
+        _require_comparable(each, reached, path)
         if each.robustnesses:
-            yield from _accuracies(each, tolerance, reached, path)
+            yield from _accuracies(each, tolerance, reached)
         yield from _constants(each, tolerance, reached, path)
 
 
-def _accuracies(each: Planned, tolerance: Fraction, reached: Reached, path: Path) -> Iterator[Check]:
-    if reached.data != sample_digest(each.sample) or not reached.total:
-        raise InvalidBaseline(path, f"model {each.name} was measured with other data")
+def _require_comparable(each: Planned, reached: Reached, path: Path) -> None:
+    """Raises: InvalidBaseline unless the model was measured with the same data, range, preprocessing and radii."""
+    pairs = {
+        "data": (reached.data, _data(each)),
+        "clip": (reached.clip, _clip(each)),
+        "preprocessing": (reached.preprocessing, _preprocessing(each)),
+    }
+    told = reached.model_fields_set | {"data"}  # files of older versions do not tell clip and preprocessing
+    other = next((name for name, (then, now) in pairs.items() if name in told and then != now), None)
+    if other is not None or (each.robustnesses and not reached.total):
+        raise InvalidBaseline(path, f"model {each.name} was measured with other {other or 'data'}")
+    known = [(at.norm, at.radius) for at in reached.radii]
+    asked = [(str(question.norm), radius) for question in each.robustnesses for radius in question.radii]
+    for norm, radius in asked:
+        if (norm, radius) not in known:
+            raise InvalidBaseline(path, f"model {each.name} was not measured {within(radius, norm)}")
+    for norm, radius in known:
+        if (norm, radius) not in asked:
+            raise InvalidBaseline(path, f"model {each.name} is no longer measured {within(radius, norm)}")
+
+
+def _accuracies(each: Planned, tolerance: Fraction, reached: Reached) -> Iterator[Check]:
     asked = each.robustnesses
     known = {(at.norm, at.radius): at for at in reached.radii}
     least, needed = _least(reached.clean, reached.total, tolerance)
     yield _check(each, "clean accuracy", needed, asked[0], partial(checks.clean, least=least))
     for question in asked:
         for radius in question.radii:
-            at, where = known.get((question.norm, radius)), within(radius, question.norm)
-            if at is None:
-                raise InvalidBaseline(path, f"model {each.name} was not measured {where}")
+            at, where = known[question.norm, radius], within(radius, question.norm)
             least, needed = _least(at.certified, reached.total, tolerance)
             judge = partial(checks.certified, least=least, radius=radius)
             yield _check(each, f"certified accuracy {where}", needed, question, judge)

@@ -25,7 +25,7 @@ from provenn.api.gate.writing import write
 
 FORMAT = "provenn-gate-cache/1"
 PLACE = Path(".provenn") / "cache"
-ANSWERING = ("provenn", "numpy", "onnx", "onnxruntime", "torch")
+ANSWERING = ("provenn", "numpy", "onnx", "onnxruntime", "torch", "pillow", "pyarrow")
 """Distributions whose versions an answer depends on."""
 
 EPOCH = (1980, 1, 1, 0, 0, 0)

@@ -35,8 +35,8 @@ def clean(items: Sequence[Item], least: Fraction) -> Judged:
 def certified(items: Sequence[Item], least: Fraction, radius: str) -> Judged:
     """The share of inputs with a checked certificate at a radius; what is undecided may still count."""
     here = [item for item in items if item.radius == radius]
-    refuted = [item for item in here if item.verdict == "falsified"]
-    proved = sum(item.proved for item in here)
+    refuted = [item for item in here if item.refuted]
+    proved = sum(item.proved and not item.refuted for item in here)
     tally = Tally(proved, len(here) - proved - len(refuted), len(here))
     words = f"{_share(proved, tally.total)} certified"
     return Judged(at_least(least, tally), words + _beside(refuted, tally), _why(here), _examples(refuted))
@@ -45,8 +45,8 @@ def certified(items: Sequence[Item], least: Fraction, radius: str) -> Judged:
 def attacked(items: Sequence[Item], least: Fraction, radius: str) -> Judged:
     """The share of inputs without a counterexample at a radius; where the time ended the attack may not have."""
     here = [item for item in items if item.radius == radius]
-    refuted = [item for item in here if item.verdict == "falsified"]
-    late = sum(item.late for item in here)
+    refuted = [item for item in here if item.refuted]
+    late = sum(item.late and not item.refuted for item in here)
     tally = Tally(len(here) - len(refuted) - late, late, len(here))
     words = f"{_share(len(here) - len(refuted), tally.total)} without a counterexample"
     return Judged(at_least(least, tally), words, LATE if late else None, _examples(refuted))
@@ -65,12 +65,12 @@ def lipschitz(items: Sequence[Item], most: Fraction) -> Judged:
 def holds(items: Sequence[Item]) -> Judged:
     """Something that is verified, or contradicted by inputs: of several items all, or one."""
     refuted = [item for item in items if item.verdict == "falsified"]
-    sure = [item for item in items if item.proved or item.assurance == "vacuous"]
+    sure = [item for item in items if item.proved or item.vacuous]
     if refuted:
         many = "" if len(items) == 1 else f" for {len(refuted)} of {len(items)} inputs"
         return Judged(Outcome.FAILED, f"contradicted{many}", None, _examples(refuted))
     if len(sure) == len(items) and items:
-        vague = next((item.reason for item in sure if item.assurance == "vacuous"), None)
+        vague = next((item.reason for item in sure if item.vacuous), None)
         return Judged(Outcome.PASSED, vague or "proved")
     many = "" if len(items) == 1 else f" for {len(items) - len(sure)} of {len(items)} inputs"
     return Judged(Outcome.UNKNOWN, f"neither proved nor contradicted{many}", _why(items))
@@ -78,9 +78,9 @@ def holds(items: Sequence[Item]) -> Judged:
 
 def _why(items: Sequence[Item]) -> str | None:
     """Why something is not decided: the time if that ended, else the first reason that an item gives."""
-    if any(item.late for item in items):
+    undecided = [item for item in items if not (item.proved or item.vacuous or item.refuted)]
+    if any(item.late for item in undecided):
         return LATE
-    undecided = [item for item in items if not item.proved and item.verdict != "falsified"]
     given = next((item.reason for item in undecided if item.reason), None)
     return given or ("no method decided it" if undecided else None)
 

@@ -164,6 +164,11 @@ class Checks(Table):
         """Certified ones, then attacked ones."""
         return self.certified_accuracy + self.attacked_accuracy
 
+    @property
+    def nothing(self) -> bool:
+        """Whether no threshold is given; an empty list is none."""
+        return all(value in (None, ()) for _, value in self)
+
 
 class Preprocessing(Table):
     """y = (x / divide - mean) / std by channels, which come last in x if layout is hwc; a part of the model."""
@@ -190,7 +195,7 @@ class Model(Table):
     def _enough(self) -> Self:
         checks = self.checks
         around = any(each.region.radius is not None for each in checks.equivalence)
-        if not checks.model_fields_set:
+        if checks.nothing:
             raise _fails("there is nothing to check; give thresholds, such as certified_accuracy", "checks")
         if self.data is None and (checks.accuracies or checks.clean_accuracy is not None or around):
             raise _fails("is missing: the checks of this model are about inputs", "data")

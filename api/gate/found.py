@@ -43,6 +43,16 @@ class Item:
         return self.verdict == "verified" and self.assurance in PROVED and self.certificate is not None
 
     @property
+    def refuted(self) -> bool:
+        """Contradicted, be it by the input as it is, whoever says what of those around it."""
+        return self.verdict == "falsified" or self.predicted != self.label
+
+    @property
+    def vacuous(self) -> bool:
+        """Verified because no input is allowed: no certificate says so."""
+        return self.verdict == "verified" and self.assurance == "vacuous"
+
+    @property
     def late(self) -> bool:
         """Undecided because the time ended."""
         return self.verdict == "timeout"

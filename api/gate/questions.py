@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -119,13 +121,30 @@ def _tabled(preprocessing: Preprocessing | None) -> dict[str, Any] | None:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, or of the names and contents of all files of a folder.   Raises: InvalidFile."""
+    """SHA-256 of a file's bytes, or of what is in a folder of images.   Raises: InvalidFile."""
     try:
         if path.is_dir():
-            parts = sorted(each for each in path.rglob("*") if each.is_file())
-            named = [[each.relative_to(path).as_posix(), file_digest(each)] for each in parts]
-            return hashlib.sha256(json.dumps(named).encode()).hexdigest()
+            return hashlib.sha256(json.dumps(list(_entries(path))).encode()).hexdigest()
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise InvalidFile(path, f"cannot be read: {error.strerror or error}") from error
+
+
+def _entries(path: Path) -> Iterator[tuple[str, str | None]]:
+    """(name, digest) of everything in folder/CLASS/NAME, in order; a name alone of what is no file.
+
+    Links are followed, as the reader of images does, and a class without images moves the numbers of those after it.
+    What lies deeper is not read, so links in circles are harmless.   Raises: OSError.
+    """
+    for place, folders, names in os.walk(path, followlinks=True, onerror=_raise):
+        here = Path(place)
+        for entry in sorted(here / name for name in (*folders, *names)):
+            yield entry.relative_to(path).as_posix(), file_digest(entry) if entry.is_file() else None
+        if here != path:
+            folders.clear()
+        folders.sort()
+
+
+def _raise(error: OSError) -> None:
+    raise error

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from provenn.api.batch.rows import exact_values
 from provenn.api.client import Client
 from provenn.api.client.errors import UnexpectedAnswer
+from provenn.api.client.evidence import FALSIFIED, NOT_REPLAYED, UNPROVED, VERIFIED, single
 from provenn.api.gate.answers import at_radius, classified, constant_found, trend_found
 from provenn.api.gate.found import Found, Item, sha256
 from provenn.api.gate.proofs import believed
 from provenn.api.gate.questions import Constant, Difference, Property, Question, Robustness, Trend
 from provenn.api.gate.shown import few
-from provenn.api.gate.statements import Subject, differences, stated_property, trends
+from provenn.api.gate.statements import Subject, around, differences, stated_property, trends
 from provenn.api.keywords import HowDerivatives, HowLipschitz
 from provenn.api.schemas import Inputs
 from provenn.api.schemas import Item as Told
@@ -21,6 +24,9 @@ from provenn.api.signing_bundle import detach
 from provenn.solvers.base import Progress
 from provenn.verifier.numbers import exact, spoken, written
 from provenn.verifier.spec import Specification
+
+if TYPE_CHECKING:
+    from provenn.solvers.attack import Replayed
 
 
 class Remote:
@@ -77,8 +83,9 @@ class Remote:
                     raise UnexpectedAnswer(f"the service says nothing of input {own.index} within {epsilon}")
                 certificates |= self._certificate(each)
                 larger = None if spoken(epsilon) == exact(radius) else written(spoken(epsilon))
-                item = _item(each, own.index, larger)
-                shown = None if each.counterexample is None else each.counterexample.input
+                stated = around(question, data, own.index, radius, subject.outputs)
+                item, found = _judged(each, _item(each, own.index, larger), stated, subject)
+                shown = None if found is None else found.witness.ravel().tolist()
                 items.append(at_radius(subject, data, plain, radius, (item, shown)))
         return Found(tuple(items), certificates)
 
@@ -88,14 +95,17 @@ class Remote:
         jobs = [self._client.certify(model, one.text.decode(), each, seed=self._seed) for *_, one in stated]
         items: list[Item] = []
         certificates: dict[str, bytes] = {}
-        for (index, name, _), job in zip(stated, jobs, strict=True):
+        for (index, name, specification), job in zip(stated, jobs, strict=True):
             told = self._client.wait(job.id, self._progress).items
             if len(told) != 1:
                 raise UnexpectedAnswer(f"the service has {len(told)} answers to one question")
             certificates |= self._certificate(told[0])
-            found, where = told[0].counterexample, f"around input {name}: " if name else ""
-            shown = None if found is None else f"{where}outputs {few(found.output)} at {few(found.input)}"
-            items.append(_item(told[0], index, None, name, shown))
+            item, found = _judged(told[0], _item(told[0], index, None, name), specification, subject)
+            if found is not None:
+                where = f"around input {name}: " if name else ""
+                output, witness = found.output.ravel().tolist(), found.witness.ravel().tolist()
+                item = replace(item, shown=f"{where}outputs {few(output)} at {few(witness)}")
+            items.append(item)
         return Found(tuple(items), certificates)
 
     def _certificate(self, told: Told) -> dict[str, bytes]:
@@ -120,7 +130,45 @@ def upward(radius: Fraction) -> float:
     return found
 
 
-def _item(told: Told, index: int, proved_at: str | None, name: str = "", shown: str | None = None) -> Item:
+def _judged(told: Told, item: Item, stated: Specification, subject: Subject) -> tuple[Item, Replayed | None]:
+    """The item as far as it is known here, and the counterexample: without a certificate nothing is verified.
+
+    That no input is allowed is seen here, of the specification as it is read here; a counterexample is executed here.
+    Raises: UnexpectedAnswer for a counterexample that is no input; ProvennError in other kinds.
+    """
+    if not stated.cases:
+        return _vacuous(item, stated, subject), None
+    if told.verdict == VERIFIED and told.certificate is None:
+        reason = f"{UNPROVED}: {told.reason}" if told.reason else UNPROVED
+        return replace(item, verdict="unknown", assurance=None, reason=reason), None
+    if told.verdict != FALSIFIED:
+        return item, None
+    found = None if told.counterexample is None else _replayed(told.counterexample.input, stated, subject)
+    if found is None:
+        return replace(item, verdict="unknown", assurance=None, certificate=None, reason=NOT_REPLAYED), None
+    return item, found
+
+
+def _vacuous(item: Item, stated: Specification, subject: Subject) -> Item:
+    """What is found here of a specification that allows no input."""
+    from provenn.api.certification import Options, certify, load_model
+
+    (own,) = certify(load_model(subject.data), [stated], Options())
+    return replace(item, verdict=own.verdict, assurance=own.assurance, certificate=None, reason=own.reason)
+
+
+def _replayed(values: list[float], stated: Specification, subject: Subject) -> Replayed | None:
+    """The counterexample, if it is one of some case in the executor that is installed here."""
+    from provenn.solvers.attack import replay
+
+    point = single(values, subject.executor.input_shape)
+    if point is None:
+        raise UnexpectedAnswer(f"the service's counterexample of {len(values)} numbers is no input of the network")
+    hits = (replay(subject.executor, case, point[None]) for case in stated.cases)
+    return next((hit for hit in hits if hit is not None), None)
+
+
+def _item(told: Told, index: int, proved_at: str | None, name: str = "") -> Item:
     return Item(
         told.verdict,
         told.assurance,
@@ -129,6 +177,5 @@ def _item(told: Told, index: int, proved_at: str | None, name: str = "", shown: 
         index,
         name,
         margin=told.margin,
-        shown=shown,
         proved_at=proved_at,
     )

@@ -69,9 +69,10 @@ class Report:
 
     @property
     def outcome(self) -> Outcome:
-        """Failed if a check has; else unknown if one is undecided and that is not to pass."""
+        """Failed if a check has; else unknown if one is undecided and that is not to pass, or if there is none."""
         found = overall([line.outcome for line in self.lines])
-        return Outcome.PASSED if found == Outcome.UNKNOWN and self.tolerant else found
+        passes = self.tolerant and bool(self.lines)
+        return Outcome.PASSED if found == Outcome.UNKNOWN and passes else found
 
     @property
     def code(self) -> GateCode:

@@ -44,6 +44,6 @@ def at_most(most: Fraction, lower: float | None, upper: float | None) -> Outcome
 
 
 def overall(outcomes: list[Outcome]) -> Outcome:
-    """Failed if one has; else unknown if one is; passed if all have."""
+    """Failed if one has; else unknown if one is, or if there is none; passed if all have."""
     order = (Outcome.FAILED, Outcome.UNKNOWN)
-    return next((outcome for outcome in order if outcome in outcomes), Outcome.PASSED)
+    return next((outcome for outcome in order if outcome in outcomes), Outcome.PASSED if outcomes else Outcome.UNKNOWN)

@@ -9,7 +9,7 @@ import shutil
 import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from math import prod
+from math import ceil, prod
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from provenn.api.batch.digests import Digest
 from provenn.api.batch.merkle import leaf_hash, root
 from provenn.api.batch.radius import NOTHING, brackets
 from provenn.api.batch.rows import Row
+from provenn.api.batch.run import COORDINATES, MOST
 from provenn.api.batch.summary import Summary, summarize
 from provenn.api.batch.verdicts import verdicts
 from provenn.api.batch_schemas import BatchRequest, BatchSummary
@@ -28,6 +29,7 @@ from provenn.api.certification import Options
 from provenn.api.jobs.child import Reporter
 from provenn.api.jobs.loading import loaded
 from provenn.api.jobs.progressing import told
+from provenn.api.jobs.said import PARTS
 from provenn.api.jobs.store import Spent
 from provenn.api.jobs.workspace import Outbox
 from provenn.api.report import overall
@@ -36,8 +38,6 @@ from provenn.solvers.base import Budget, Progress
 from provenn.verifier.version import provenn_version
 
 ROWS, CERTIFICATES, BUNDLE = "rows.jsonl", "certificates.zip", "batch.zip"
-COORDINATES = 1 << 16
-"""Of the inputs that are certified together: bounds the memory that they take."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,9 @@ class Split:
         out, request = Outbox(self.folder), JobRequest.model_validate_json(self.request.read_bytes())
         asked = _asked(request)
         span, parts = asked.span(len(unpacked(self.dataset))), []
-        for first in range(span.start, span.stop, self.size):
-            count = min(self.size, span.stop - first)
+        size = max(self.size, ceil(len(span) / PARTS))
+        for first in range(span.start, span.stop, size):
+            count = min(size, span.stop - first)
             part = request.model_copy(update={"batch": asked.model_copy(update={"first": first, "count": count})})
             body = part.model_dump_json().encode()
             parts.append({"request": out.put(body), "items": count * asked.radii, "bytes": len(body)})
@@ -83,7 +84,7 @@ class Certify:
         )
         mine = _spanned(self.dataset, asked)
         one = Asked(model, asked.question(), options)
-        size = max(1, COORDINATES // prod(model.graph.input_shape))
+        size = max(1, min(MOST, COORDINATES // prod(model.graph.input_shape)))
         found: list[Row] = []
         total = len(mine) * asked.radii
         with out.file() as rows, out.file() as archive, zipfile.ZipFile(archive, "w") as pack:
@@ -116,6 +117,13 @@ class Part:
     certificates: Path | None
 
 
+class BrokenPart(Exception):
+    """The parts together are not the rows of the batch, in their order: nothing is made of them."""
+
+    def __init__(self, row: int, index: int | None) -> None:
+        super().__init__(f"row {row} is about input {index}")
+
+
 @dataclass(frozen=True)
 class Join:
     """Puts the parts of a batch together."""
@@ -137,9 +145,13 @@ class Join:
         lines = Path(file.name)
         data, digest = _spanned(self.dataset, asked), Digest.of(_spanned(self.dataset, asked))
         hashes, rows = [], []
-        for row in _read(lines):
+        for number, row in enumerate(_read(lines)):
+            if row.index != asked.first + number // asked.radii:
+                raise BrokenPart(number, row.index)
             hashes.append(leaf_hash(row.leaf()))
             rows.append(replace(row, counterexample=None))
+        if len(rows) != len(data) * asked.radii:
+            raise BrokenPart(len(rows), None)
         manifest = Manifest(
             self.model_sha256,
             digest.hex(),
@@ -150,11 +162,15 @@ class Join:
             root(hashes).hex(),
             {"provenn": provenn_version()},
         )
+        files = [self._bundled(out, manifest, lines)] if request.certificates else []
+        files.append(out.keep(ROWS, file))
+        return _answer(out, rows, summarize(rows, asked.question()), files, manifest.root)
+
+    def _bundled(self, out: Outbox, manifest: Manifest, lines: Path) -> dict[str, Any]:
         with out.file() as bundle:
             leaves = (row.leaf() for row in _read(lines))
             write_bundle(bundle, manifest, leaves, _certificates(self.parts))
-        files = [out.keep(ROWS, file), out.keep(BUNDLE, bundle)]
-        return _answer(out, rows, summarize(rows, asked.question()), files, manifest.root)
+        return out.keep(BUNDLE, bundle)
 
     def _copy(self, part: Part, file: Any, request: JobRequest) -> None:
         """A part's rows; those of one that has none are timeouts."""

@@ -1,6 +1,6 @@
 """Reading a stranger's data in a sandbox, as networks are read: one format, so that one decoder has to be trusted.
 
-Tables and images become that format where they are: by `provenn batch --server`, the client, or the web page.
+Tables and images become that format where they are: `read_data` reads them, and `Client.upload_data` sends them.
 """
 
 from __future__ import annotations

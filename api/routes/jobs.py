@@ -251,7 +251,7 @@ def _described(row: JobRow, parts: Service, again: bool) -> Job:
     row = (parts.jobs.get(row.id) if again else None) or row
     result = None if row.result is None else JobResult.model_validate_json(parts.blobs.get(row.result))
     history = [transition(state) for state in parts.jobs.transitions(row.id)]
-    tally = parts.jobs.tally(row.id) if row.parts else {}
+    tally = {} if row.parent_id else parts.jobs.tally(row.id)
     left = parts.jobs.files(row.id) if row.dataset_id else ()
     files = [File(name=file.name, sha256=file.id, bytes=file.bytes) for file in left]
     return Job(**vars(status(row)), history=history, parts=tally, files=files, result=result)

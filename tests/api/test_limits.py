@@ -71,11 +71,11 @@ def test_what_needs_no_key_is_limited_by_address(make: Make) -> None:
 def test_wrong_keys_are_limited_and_right_ones_pass(make: Make) -> None:
     front = make(failed_limit="2/minute")
     right = new_key(front.keys, "vision", READ)
-    statuses = [front.ask("/", wrong).status_code for wrong in (None, "wrong", right[:-1], f"{right}x")]
+    statuses = [front.ask("/v1/models", wrong).status_code for wrong in (None, "wrong", right[:-1], f"{right}x")]
     assert statuses == [401, 401, 429, 429]
-    limited(front.ask(f"/?key={right}"))
-    assert front.ask("/", right).status_code == 200
-    assert front.ask("/", "wrong", address="192.0.2.9").status_code == 401
+    limited(front.ask(f"/v1/models?key={right}"))
+    assert front.ask("/v1/models", right).status_code == 200
+    assert front.ask("/v1/models", "wrong", address="192.0.2.9").status_code == 401
     assert len(front.audit.page(100)) == 3  # nobody fills the database with what is refused
 
 

@@ -109,7 +109,7 @@ def changed(path: Path, place: int, member: str, value: Any, to: Path) -> Path |
         value = next(digest for digest in kept if digest != rows[place]["certificate"])
     rows[place][member] = list(value) if isinstance(value, tuple) else value
     radii = max(1, len(manifest["question"]["epsilons"]))
-    if member in ("label", "input_sha256", "name", "index"):  # what the rows of an input have in common
+    if member in ("label", "input_sha256", "name", "predicted", "index"):  # what the rows of an input have in common
         for row in rows[place - place % radii : place - place % radii + radii]:
             row[member] = rows[place][member]
     named = {row["certificate"] for row in rows}
@@ -234,6 +234,51 @@ def test_a_verdict_that_is_only_computed_is_not_accepted(tmp_path: Path, verdict
         check_batch(put_together(tmp_path / "b.zip", manifest, rows, kept), ROOMY)
 
 
+def test_all_radii_of_an_input_are_about_the_same(verdicts: Path, tmp_path: Path) -> None:
+    """An easy input's genuine certificate does not stand for another's at the second radius."""
+    manifest, rows, kept = taken_apart(verdicts)
+    assert (rows[1]["verdict"], rows[7]["verdict"]) == ("verified", "falsified")
+    for members in (("input_sha256",), ("label",), ("name",), ("predicted",), tuple(rows[1])):
+        wrong = [dict(row) for row in rows]
+        easy = {"label": 1, "predicted": 1} if members in (("label",), ("predicted",)) else rows[1]
+        wrong[7] |= {member: easy[member] for member in members if member != "index"}
+        with pytest.raises(CertificateRejected, match=r"row 7.*than the first radius"):
+            check_batch(put_together(tmp_path / "b.zip", manifest, wrong, kept), ROOMY)
+
+
+def test_no_certified_end_touches_its_counterexample(brackets: Path, tmp_path: Path) -> None:
+    """Even at radius 0, where there is a certificate."""
+    at_0 = bundled(MODEL, Question(("0",), norm="2"), tmp_path)
+    points, proofs = taken_apart(at_0)[1:]
+    manifest, rows, kept = taken_apart(brackets)
+    place = next(k for k, row in enumerate(rows) if row["certified"] and row["attacked"])
+    del kept[rows[place]["certificate"]]
+    digest = points[place]["certificate"]
+    rows[place] |= {"certified": 0.0, "certificate": digest, "margin": points[place]["margin"]}
+    kept[digest] = proofs[digest]
+    assert check_batch(put_together(tmp_path / "b.zip", manifest, rows, kept), ROOMY).rows == 6
+    rows[place]["attacked"] = 0.0
+    with pytest.raises(CertificateRejected, match="its bracket"):
+        check_batch(put_together(tmp_path / "b.zip", manifest, rows, kept), ROOMY)
+
+
+def test_names_that_are_no_text_are_no_bundle(verdicts: Path, tmp_path: Path) -> None:
+    path = tmp_path / "b.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("\u00e9", b"")
+    path.write_bytes(path.read_bytes().replace("\u00e9".encode(), b"\xff\xff"))
+    assert not is_batch(path)
+    with pytest.raises(CertificateRejected, match="not a zip file"):
+        check_batch(path, ROOMY)
+    with pytest.raises(OSError, match="disk full"), opened(verdicts):
+        raise OSError("disk full")
+
+
+def test_radii_are_said_exactly(tmp_path: Path) -> None:
+    report = check_batch(bundled(MODEL, Question(("1/7",)), tmp_path), ROOMY)
+    assert list(report.verdicts) == ["1/7"]
+
+
 def test_what_is_no_bundle_is_rejected(tmp_path: Path, verdicts: Path) -> None:
     path = tmp_path / "b.zip"
     for content in (b"", b"PK", verdicts.read_bytes()[:-40], verdicts.read_bytes()[40:]):
@@ -252,6 +297,9 @@ def test_one_row_alone(row: int, verdicts: Path, tmp_path: Path) -> None:
     path = tmp_path / "item.zip"
     path.write_bytes(batch_item(verdicts, row))
     whole, alone = check_batch(verdicts, ROOMY), check_batch(path, ROOMY, GIVEN)
+    assert (alone.data_sha256, alone.inputs) == (whole.data_sha256, 6)
+    untold = check_batch(path, ROOMY)
+    assert (untold.data_sha256, untold.inputs, untold.root) == (None, None, whole.root)
     assert (alone.rows, alone.root) == (1, whole.root)
     stated = taken_apart(verdicts)[1][row]
     assert alone.verdicts == {str(stated["epsilon"]): {stated["verdict"]: 1}}

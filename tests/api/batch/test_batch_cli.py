@@ -11,6 +11,8 @@ import pytest
 from batch_kit import LABELS, POINTS, ROOMY, put_together, taken_apart
 from cli_kit import Command
 
+from provenn.api.batch.bundle import batch_item
+
 
 @pytest.fixture
 def provenn(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
@@ -42,6 +44,9 @@ def test_verdicts_kept_and_checked(provenn: Command) -> None:
     assert "of 6 inputs 4 within l-infinity distance 0.1" in accepted.json["proves"]
     alone = provenn("check", "o/batch.zip", "--model", "m.onnx", "--item", "3", "--json")
     assert (alone.code, alone.json["rows"]) == (0, 1)
+    Path("row.zip").write_bytes(batch_item(Path("o/batch.zip"), 3))
+    assert "not checked: a row alone" in provenn("check", "row.zip", "--model", "m.onnx").out
+    assert "not checked" not in provenn("check", "row.zip", "--model", "m.onnx", "--data", "d.npz").out
     manifest, rows, kept = taken_apart(Path("o/batch.zip"))
     rows[0]["margin"] *= 2
     put_together(Path("wrong.zip"), manifest, rows, kept)

@@ -134,6 +134,9 @@ def test_accuracies_by_radius_and_class() -> None:
     assert found.classes[0].clean.count == 1
     with pytest.raises(KeyError):
         found.at(0.3)
+    computed = summarize([replace(row, assurance="computed") for row in rows], Question((0.2, 0.1)))
+    assert [each.certified.count for each in computed.radii] == [0, 0]
+    assert computed.at(0.1).verdicts == found.at(0.1).verdicts
 
 
 def test_accuracies_from_brackets() -> None:

@@ -13,6 +13,7 @@ import pytest
 from batch_kit import LABELS, POINTS, ROOMY, data
 
 from provenn.api.batch import run
+from provenn.api.batch.checking import check_batch
 from provenn.api.batch.data import Data
 from provenn.api.batch.question import Question
 from provenn.api.batch.rows import Row
@@ -84,10 +85,23 @@ def test_without_time_everything_is_open_but_what_one_run_shows(model: LoadedMod
 
 
 def test_without_certificates_there_is_no_root(model: LoadedModel, tmp_path: Path) -> None:
+    (tmp_path / "batch.zip").write_bytes(b"of an earlier run")
     found = certify_batch(model, data(), Question((0.1,)), Options(seconds=30, certificates=False), tmp_path)
     assert found.root is None
-    assert found.rows[0].assurance == "computed"
+    assert (found.rows[0].verdict, found.rows[0].assurance) == ("verified", "computed")
+    assert (found.summary.at(0.1).certified.count, found.summary.at(0.1).verdicts["verified"]) == (0, 4)
     assert [path.name for path in tmp_path.iterdir()] == ["results.jsonl"]
+
+
+@pytest.mark.parametrize("asked", [Question((0.1,)), Question(largest=0.1)])
+def test_verified_is_proved(model: LoadedModel, asked: Question, tmp_path: Path) -> None:
+    """What a method without certificates has bounded is unknown, and the bundle is accepted."""
+    found = certify_batch(replace(model, network=None), data(), asked, OPTIONS, tmp_path)
+    assert {row.verdict for row in found.rows} == {"unknown", "falsified"}
+    assert "floating point only" in (found.rows[0].reason or "")
+    assert {row.certified for row in found.rows} == {None}
+    assert all(each.certified.count == 0 for each in found.summary.radii)
+    assert check_batch(tmp_path / "batch.zip", ROOMY).root == found.root
 
 
 @pytest.mark.parametrize(

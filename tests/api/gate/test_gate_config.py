@@ -42,6 +42,10 @@ WRONG = {
     "no models": ("budget = 3", "models: is missing"),
     "no checks": (MODEL, "[models.m] checks: is missing"),
     "empty checks": (MODEL + "[models.m.checks]\n", "[models.m.checks]: there is nothing to check"),
+    "empty lists": (
+        MODEL + "[models.m.checks]\nproperties = []\ncertified_accuracy = []",
+        "[models.m.checks]: there is nothing to check",
+    ),
     "a budget of text": ('budget = "long"\n' + MODEL, "budget: input should be a valid number, not 'long'"),
     "no budget": ("budget = 0\n" + MODEL, "budget: input should be greater than 0, not '0'"),
     "true is no number": ("budget = true\n" + MODEL, "budget: input should be a valid number, not 'True'"),

@@ -11,7 +11,14 @@ import numpy as np
 import pytest
 from gate_kit import GATE, Gate, timeless
 
-from provenn.api.gate.found import canonical, sha256
+from provenn.api.gate.cache import ANSWERING
+from provenn.api.gate.config import read_config
+from provenn.api.gate.found import Found, canonical, sha256
+from provenn.api.gate.local import Local
+from provenn.api.gate.questions import Question, file_digest
+from provenn.api.gate.run import How, run
+from provenn.api.gate.statements import Subject
+from provenn.solvers.base import silent
 
 REACHED = "clean_accuracy = 0.75\ncertified_accuracy = [{min = 0.75, radius = 0.05}, {min = 0.5, radius = 0.2}]\n"
 MISSED = REACHED.replace("0.5, radius", "0.51, radius")
@@ -59,6 +66,10 @@ def test_an_answer_is_kept_until_something_that_it_depends_on_changes(gate: Gate
         change()
         assert cached() == {False}, change
     assert (gate.folder / ".provenn" / ".gitignore").read_text() == "*\n"
+
+
+def test_an_answer_depends_on_what_reads_the_data() -> None:
+    assert {"provenn", "onnxruntime", "pillow", "pyarrow"} <= set(ANSWERING)
 
 
 def sealed(content: dict[str, Any]) -> bytes:
@@ -127,6 +138,66 @@ def test_a_baseline_is_written_and_compared_with(gate: Gate) -> None:
     assert "model plain was measured with other data" in gate().err
     (gate.folder / "reached.json").write_text('{"format": "other"}')
     assert "reached.json: format: " in gate().err
+
+
+def test_a_baseline_is_of_the_same_inputs_and_radii(gate: Gate) -> None:
+    head = 'baseline = "reached.json"\n' + GATE
+    clipped = head.replace("radii", "clip = [-1, 2]\nradii")
+    gate.write("no_regression = 0\n", clipped)
+    assert gate.outcomes(update=True) == ["passed"] * 3
+    changes = {
+        "measured with other clip": head,
+        "measured with other preprocessing": clipped.replace("radii", "preprocessing = { divide = 2 }\nradii"),
+        "no longer measured within 0.2": clipped.replace("[0.05, 0.2]", "[0.05]"),
+        "measured with other data": head.replace('data = "data.npz"\nradii = [0.05, 0.2]', ""),
+    }
+    for message, changed in changes.items():
+        gate.write("no_regression = 0\nlipschitz = 9\n", changed)
+        ran = gate()
+        assert ran.code == 2
+        assert message in ran.err
+    path = gate.folder / "reached.json"
+    reached = json.loads(path.read_text())
+    del reached["models"]["plain"]["clip"]  # as an older version wrote it
+    path.write_text(json.dumps(reached))
+    gate.write("no_regression = 0\n", clipped)
+    assert gate.outcomes() == ["passed"] * 3
+
+
+def test_an_answer_about_a_file_that_changed_meanwhile_is_not_kept(gate: Gate) -> None:
+    gate.write("clean_accuracy = 0.5\n")
+
+    class Meanwhile(Local):
+        def measure(self, question: Question, subject: Subject, seconds: float) -> Found:
+            found = super().measure(question, subject, seconds)
+            (gate.folder / "plain.onnx").write_bytes((gate.folder / "scaled.onnx").read_bytes())
+            return found
+
+    config = read_config(gate.folder / "provenn.toml")
+    run(config, How(), lambda: Meanwhile(0, silent))
+    assert not gate.entries
+    run(config, How(), lambda: Meanwhile(0, silent))
+    assert len(gate.entries) == 1
+
+
+def test_a_folder_of_images_is_known_by_its_classes_too(tmp_path: Path) -> None:
+    folder, other = tmp_path / "images", tmp_path / "other"
+    (folder / "b").mkdir(parents=True)
+    other.mkdir()
+    (folder / "b" / "0.png").write_bytes(b"0")
+    (folder / "b" / "again").symlink_to(folder)
+    (folder / "c").symlink_to(other)
+    changes: list[Callable[[], object]] = [
+        lambda: (folder / "a").mkdir(),  # empty, but b is class 1 now
+        lambda: (other / "1.png").write_bytes(b"1"),
+        lambda: (other / "1.png").write_bytes(b"2"),
+        lambda: (folder / "c").rename(folder / "d"),
+    ]
+    known = {file_digest(folder)}
+    for change in changes:
+        change()
+        known.add(file_digest(folder))
+    assert len(known) == 1 + len(changes)
 
 
 def test_a_lipschitz_constant_in_the_baseline(gate: Gate) -> None:

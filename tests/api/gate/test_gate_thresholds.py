@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 from hypothesis import given
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from provenn.api.gate import checks
 from provenn.api.gate.found import Item
+from provenn.api.gate.report import Report
 from provenn.api.gate.thresholds import Outcome, Tally, at_least, at_most, overall
 
 COUNTS = st.tuples(st.integers(0, 9), st.integers(0, 9), st.integers(0, 9)).filter(any)
@@ -42,6 +44,8 @@ def test_all_of_them() -> None:
     assert overall([passed, unknown, failed]) == failed
     assert overall([passed, unknown]) == unknown
     assert overall([passed]) == passed
+    assert overall([]) == unknown
+    assert Report("provenn.toml", (), tolerant=True, seconds=0.0).outcome == unknown
 
 
 def item(verdict: str, assurance: str | None = None, certificate: str | None = None) -> Item:
@@ -68,6 +72,13 @@ def test_an_attack_that_did_not_end_decides_nothing() -> None:
     assert checks.attacked([SURE, item("falsified")], share, "0.1").outcome == Outcome.FAILED
 
 
+def test_a_wrong_class_is_refuted_whatever_is_said_of_the_inputs_around_it() -> None:
+    for said in (item("unknown"), item("timeout"), SURE):
+        wrong = replace(said, predicted=4)
+        assert checks.attacked([wrong], Fraction(1, 2), "0.1").outcome == Outcome.FAILED
+        assert checks.certified([wrong], Fraction(1, 2), "0.1").outcome == Outcome.FAILED
+
+
 def test_why_it_is_not_known() -> None:
     undecided = Item("unknown", reason="operator Foo is not read", radius="0.1", label=3, predicted=3)
     assert checks.certified([SURE, undecided], Fraction(1), "0.1").reason == "operator Foo is not read"
@@ -79,3 +90,4 @@ def test_what_holds_vacuously_says_so() -> None:
     vacuous = checks.holds([Item("verified", "vacuous", reason="vacuously true: X_0 is at least 2 and at most 1")])
     assert vacuous.outcome == Outcome.PASSED
     assert "vacuously" in vacuous.measured
+    assert checks.holds([Item("unknown", "vacuous")]).outcome == Outcome.UNKNOWN

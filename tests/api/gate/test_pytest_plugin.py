@@ -70,6 +70,10 @@ def test_bad_input_is_no_failure_of_the_network(certify: Certify, path: Path) ->
         certify(path, X[:2], [0], eps=0.1)
     with pytest.raises(InvalidSpecification, match="without a batch axis"):
         certify(path, X[:2], 0, eps=0.1)
+    with pytest.raises(InvalidSpecification, match="there are no inputs"):
+        certify(path, X[:0], [], eps=0.1)
+    with pytest.raises(InvalidSpecification, match="classes are integers, not float64"):
+        certify(path, X[:1], [0.9], eps=0.1)
 
 
 def test_every_pytest_has_it_and_it_costs_nothing() -> None:
