@@ -55,7 +55,7 @@ Every error is an RFC 9457 problem."""
 SHUTDOWN_SECONDS = 5
 TURN_SECONDS = 0.0005
 """How long a thread may keep the others waiting: each of them hardly computes between two waits for database or disk,
-and after every one it waits for its turn (measured: half as many small jobs a second with the interpreter's 5 ms)."""
+and after every one it waits for its turn, up to 5 ms by the interpreter's own choice."""
 
 
 def create_app(settings: Settings) -> FastAPI:

@@ -88,9 +88,11 @@ def _rows(database: Database, blobs: Blobs, policy: Policy, now: float, really: 
     batches = [retention.delete(roots) for roots in several] if really else retention.planned(several)
     jobs = frozenset(job for batch in batches for job in batch.jobs)
     certificates = frozenset(each for batch in batches for each in batch.certificates)
-    before = now - max(GRACE_SECONDS, DAY * (policy.keep_days or 0.0)) if policy.models else 0.0
+    before = now - max(GRACE_SECONDS, DAY * (policy.keep_days or 0.0))
 
     def unused(kind: type[Lasting]) -> frozenset[int]:
+        if not policy.models:
+            return frozenset()
         rows = delete_unused(database, kind, before) if really else planned_unused(database, kind, before, jobs)
         return frozenset(row.sequence for row in rows)
 
