@@ -16,7 +16,7 @@ help:            ## what there is
 $(DONE): requirements.lock pyproject.toml setup.py
 	@$(PYTHON) -c 'import sys; sys.exit("Provenn needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -r requirements.lock  # 50 s sooner: what is imported is compiled then
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps -r requirements.lock  # a minute sooner: the lock is complete; what is imported is compiled then
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
@@ -26,10 +26,10 @@ demo: $(DONE)    ## train, serve, upload, certify 100 digits, re-check every cer
 	$(BIN)/python examples/demo.py
 
 test: $(DONE)    ## all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 4 --dist loadgroup
 
 coverage: $(DONE) ## all tests, and which lines none of them reaches (takes half as long again)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadgroup --cov --cov-report=term
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 4 --dist loadgroup --cov --cov-report=term
 
 .PHONY: $(TREE)
 $(TREE): $(DONE) # the import tree as it is installed, for tools that read files instead of importing

@@ -6,7 +6,6 @@ import re
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import Annotated, Any
 from urllib.parse import parse_qsl
 
@@ -19,13 +18,13 @@ from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as Connection
 
 from provenn.api import tickets, web
+from provenn.api.exposure import is_address
 from provenn.api.keys import Known, Scope, allows, shows_key
 from provenn.api.problems import INVALID_REQUEST, UNAVAILABLE, Kind, problem
 from provenn.api.requests import address, header, refuse
 from provenn.api.service import Service
 from provenn.api.settings import Settings
 from provenn.api.tables import DEFAULT_PROJECT
-from provenn.verifier.errors import ProvennError
 
 UNAUTHORIZED = Kind("unauthorized", 401, "Who asks is not known")
 FORBIDDEN = Kind("forbidden", 403, "Who asks may not do this")
@@ -35,10 +34,6 @@ EVENTS = re.compile(r"/v1/jobs/([0-9a-f]+)/events", re.ASCII)
 TICKET = re.compile(rb"(^|&)ticket=[^&]*")
 SAFE = ("GET", "HEAD", "OPTIONS")
 BEARER = HTTPBearer(auto_error=False, description="An API key, as `provenn keys create` prints it.")
-
-
-class PublicWithoutAuthentication(ProvennError):
-    """The service would be open to whoever reaches its address."""
 
 
 @dataclass(frozen=True)
@@ -77,16 +72,6 @@ async def _operates(who: Admin) -> Caller:
 
 Operator = Annotated[Caller, Depends(_operates)]
 """An admin of the project `default`: may see what is about the machine, and so about every project."""
-
-
-def require_authentication(settings: Settings) -> None:
-    """Raises: PublicWithoutAuthentication if others than this machine could use the service without a key."""
-    if settings.authentication == "keys" or settings.public_without_authentication or _is_loopback(settings.host):
-        return
-    raise PublicWithoutAuthentication(
-        f"whoever reaches {settings.host} could use the service: set PROVENN_AUTHENTICATION=keys and make a key with "
-        "`provenn keys create`, or listen on 127.0.0.1"
-    )
 
 
 def unauthorized(detail: str) -> Problem:
@@ -198,16 +183,4 @@ def _clear_keys(scope: Connection) -> bool:
 def _is_ours(host: str, ours: str) -> bool:
     """Whether a Host header names an address, this machine, or what the service listens on."""
     name = host[: host.index("]") + 1].strip("[]") if host.startswith("[") else host.partition(":")[0]
-    return name.lower() in ("localhost", ours.lower()) or _is_address(name)
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ip_address(name)
-    except ValueError:
-        return False
-    return True
-
-
-def _is_loopback(host: str) -> bool:
-    return host == "localhost" or (_is_address(host) and ip_address(host).is_loopback)
+    return name.lower() in ("localhost", ours.lower()) or is_address(name)

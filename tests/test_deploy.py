@@ -14,9 +14,9 @@ import yaml
 from documented import parse
 
 from provenn.api.app import create_app
-from provenn.api.auth import require_authentication
 from provenn.api.cli import main
 from provenn.api.database import database_url
+from provenn.api.exposure import require_authentication
 from provenn.api.settings import Settings
 from provenn.api.sharing import require_shared
 

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
-from scipy.stats import binomtest
-
 from provenn.api.batch.question import Question
 from provenn.api.batch.rows import Row
 from provenn.verifier.check.manifest import ASSURANCES
@@ -32,6 +30,8 @@ class Share:
         """With its interval; of nothing it is anywhere."""
         if total == 0:
             return cls(0, 0, 0.0, 1.0)
+        from scipy.stats import binomtest  # longer to import than all else of a supervisor but torch
+
         low, high = binomtest(count, total).proportion_ci(CONFIDENCE, method="wilson")
         return cls(count, total, float(low), float(high))
 

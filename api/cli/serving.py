@@ -10,9 +10,9 @@ from rich.console import RenderableType
 from rich.text import Text
 from typer import BadParameter
 
-from provenn.api.auth import require_authentication
 from provenn.api.cli.given import read
 from provenn.api.database import exclusive
+from provenn.api.exposure import require_authentication
 from provenn.api.settings import Settings
 from provenn.api.sharing import require_shared
 from provenn.models import sandbox

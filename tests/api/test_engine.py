@@ -186,8 +186,9 @@ def test_an_interrupt_of_the_terminal_does_not_reach_a_worker(server: Server) ->
 
 
 def test_memory_is_limited(tmp_path: Path) -> None:
+    large = mlp([64, 4096, 4096, 10])  # made first: it takes as long as a server keeps an idle connection
     with serving(tmp_path, memory_limit_mb=128) as server:
-        response = server.upload(mlp([64, 4096, 4096, 10]))
+        response = server.upload(large)
         assert response.status_code in (413, 422)
         assert "MiB" in response.json()["detail"]
         assert server.upload(SMALL).status_code == 201
