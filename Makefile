@@ -16,7 +16,7 @@ help:            ## what there is
 $(DONE): requirements.lock pyproject.toml setup.py
 	@$(PYTHON) -c 'import sys; sys.exit("Provenn needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps -r requirements.lock  # a minute sooner: the lock is complete; what is imported is compiled then
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -r requirements.lock  # 50 s sooner: what is imported is compiled then
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
@@ -63,7 +63,7 @@ fuzz: $(DONE)    ## requests and uploads at random against a real server, five m
 lock: $(DONE)    ## resolve requirements.lock anew from pyproject.toml
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile pyproject.toml --all-extras --python-version 3.11 --no-header --no-annotate -q -o requirements.lock
-	sed -i 's/+cpu$$//' requirements.lock
+	sed -i -E 's/\+cpu$$//; /^(nvidia-|cuda-|triton==)/d' requirements.lock  # torch's CUDA build pins those itself, its CPU build needs none
 
 clean:           ## remove what was built (the virtual environment too)
 	rm -rf $(VENV) build *.egg-info .coverage* demo-output
