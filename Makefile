@@ -26,10 +26,10 @@ demo: $(DONE)    ## train, serve, upload, certify 100 digits, re-check every cer
 	$(BIN)/python examples/demo.py
 
 test: $(DONE)    ## all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 4 --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadgroup
 
 coverage: $(DONE) ## all tests, and which lines none of them reaches (takes half as long again)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 4 --dist loadgroup --cov --cov-report=term
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadgroup --cov --cov-report=term
 
 .PHONY: $(TREE)
 $(TREE): $(DONE) # the import tree as it is installed, for tools that read files instead of importing

@@ -13,8 +13,8 @@ from fastapi import FastAPI
 from provenn.api import docs_page, logs, openapi_document, problems, tracing
 from provenn.api.audit import Audited, AuditLog
 from provenn.api.auth import Gate
-from provenn.api.exposure import require_authentication
 from provenn.api.catalogue import Catalogue
+from provenn.api.exposure import require_authentication
 from provenn.api.headers import SecureHeaders, allow_origins
 from provenn.api.jobs.deliveries import Deliveries
 from provenn.api.jobs.submissions import Submissions

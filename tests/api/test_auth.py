@@ -33,8 +33,8 @@ from sqlalchemy import select, update
 
 from provenn.api import keys as api_keys
 from provenn.api import tickets
-from provenn.api.exposure import PublicWithoutAuthentication, require_authentication
 from provenn.api.client import Client, RequestRefused, ServiceError
+from provenn.api.exposure import PublicWithoutAuthentication, require_authentication
 from provenn.api.keys import LETTERS, SHAPE, Grant, Keys, Scope, allows, digest, mint, shows_key
 from provenn.api.problems import PREFIX
 from provenn.api.settings import Settings
