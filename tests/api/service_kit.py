@@ -26,11 +26,12 @@ T = TypeVar("T")
 
 def wait_for(what: Callable[[], T | None], seconds: float = DEADLINE) -> T:
     """The first truthy answer of `what`; fails after a deadline."""
-    end = time.monotonic() + seconds
+    end, pause = time.monotonic() + seconds, 0.005
     while time.monotonic() < end:
         if answer := what():
             return answer
-        time.sleep(0.005)
+        time.sleep(pause)
+        pause = min(1.2 * pause, 0.05)  # who looks without a rest takes the time from what is waited for
     raise AssertionError(f"nothing came within {seconds} s")
 
 
@@ -94,8 +95,11 @@ class Server:
         return dict(self.client.get(f"/v1/jobs/{job}").json())
 
     def ended(self, job: str) -> dict[str, Any]:
-        wait_for(lambda: self.job(job)["state"] not in ("queued", "running"))
-        return self.job(job)
+        def over() -> dict[str, Any] | None:
+            found = dict(self.client.get(f"/v1/jobs/{job}", params={"wait": 10}).json())
+            return None if found["state"] in ("queued", "running") else found
+
+        return wait_for(over)
 
     def pid(self, job: str) -> int:
         """The worker of a running job, as soon as there is one."""

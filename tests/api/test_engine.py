@@ -304,8 +304,7 @@ def test_a_worker_stays_for_the_next_job_of_its_network(tmp_path: Path) -> None:
 
 def waiting_pid(server: Server) -> int:
     (slot,) = server.service.engine.slots
-    assert slot.pid is not None
-    return slot.pid
+    return wait_for(lambda: slot.pid)
 
 
 @dataclass(frozen=True)

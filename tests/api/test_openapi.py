@@ -11,19 +11,17 @@ from typing import Any
 import httpx
 import pytest
 from access_kit import member
+from openapi_kit import DOCUMENT
 from schemathesis.engine.run import PhaseName
 from service_kit import SMALL, Server, serving, small_request
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "fuzz"))
 from document_fuzz import Extent, possessions, report, tried
 
-from provenn.api.app import create_app
 from provenn.api.problems import PREFIX
-from provenn.api.settings import Settings
 
 WITH_KEY = (PhaseName.FUZZING, PhaseName.STATEFUL_TESTING)
 """The others ask what does not depend on keys."""
-DOCUMENT = create_app(Settings()).openapi()
 
 
 def test_answers_are_as_the_document_says(server: Server) -> None:

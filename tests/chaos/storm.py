@@ -108,9 +108,8 @@ class Service:
     def workers(self) -> list[int]:
         """Processes that run tasks now: children of the forkserver, which is the server's child."""
         assert self.process is not None
-        return [
-            pid for pid, (parent, _) in processes().items() if processes().get(parent, (0, 0))[0] == self.process.pid
-        ]
+        known = processes()
+        return [pid for pid, (parent, _) in known.items() if known.get(parent, (0, 0))[0] == self.process.pid]
 
     def left(self) -> list[int]:
         """Processes of any server that was ever started, which should all be gone."""

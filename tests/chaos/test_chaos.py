@@ -20,6 +20,6 @@ def test_nothing_is_lost_on_postgresql(tmp_path: Path, postgresql: Callable[[], 
 
 
 def test_nothing_is_lost_on_sqlite(tmp_path: Path) -> None:
-    happened, wrong = storm(tmp_path, None, 8, 40, 2)
+    happened, wrong = storm(tmp_path, None, 6, 30, 2)
     assert not wrong, happened
-    assert happened["jobs succeeded"] + happened["jobs failed"] == 40
+    assert happened["jobs succeeded"] + happened["jobs failed"] == 30

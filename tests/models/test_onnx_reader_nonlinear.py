@@ -99,6 +99,7 @@ class All(nn.Module):
         return torch.cat([function(x) for function in self.functions], 1)
 
 
+@pytest.mark.xdist_group("torch export")
 @pytest.mark.parametrize("positive", (False, True))
 def test_what_torch_exports(positive: bool) -> None:
     rows = POSITIVE if positive else EXPORTED

@@ -267,6 +267,7 @@ class MaxMin(torch.nn.Module):
         return torch.cat([torch.max(a, b), torch.min(a, b)], 1)
 
 
+@pytest.mark.xdist_group("torch export")
 @pytest.mark.parametrize("module", [Householder(), GroupSort(), MaxMin()], ids=lambda m: type(m).__name__)
 def test_activations_as_torch_exports_them(module: torch.nn.Module) -> None:
     data = export(module, (6,))

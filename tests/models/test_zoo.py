@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,10 @@ from provenn.models.zoo.networks import interval, mlp, resnet
 from provenn.models.zoo.training import train
 from provenn.verifier.errors import InvalidModel
 
-pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
+pytestmark = [
+    pytest.mark.xdist_group("torch export"),
+    pytest.mark.skipif(find_spec("sklearn") is None, reason="the digits come with scikit-learn"),
+]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -18,7 +18,7 @@ from provenn.models.zoo.networks import DenseResidual
 from provenn.models.zoo.sorting import GroupSort, MaxMin
 from provenn.verifier.errors import InvalidModel
 
-pytestmark = pytest.mark.xdist_group("zoo activations")
+pytestmark = pytest.mark.xdist_group("torch export")
 """What the tests share is made once."""
 
 NEW = ("tanh", "maxmin", "groupsort5", "householder", "residual", "deq")

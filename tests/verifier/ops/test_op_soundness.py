@@ -25,7 +25,7 @@ from provenn.verifier.ops.relu import Relu
 from provenn.verifier.ops.s_shaped import SShaped
 from provenn.verifier.ops.univariate import Univariate
 
-POINTS = 10_000
+POINTS = 4_000
 ROUNDING = 1e-13
 """Relative to the sum of the absolute terms of the inequality: float64 sums of a few dozen of them."""
 
