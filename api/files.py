@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import tokenize
 import zlib
 from math import prod
 from pathlib import Path
@@ -18,6 +19,8 @@ GZIP_MAGIC = b"\x1f\x8b"
 UNPACKED_LIMIT = 4 << 30
 HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 """Of the versions of the .npy format that hold plain numbers."""
+NO_HEADER = (ValueError, KeyError, EOFError, OSError, SyntaxError, RecursionError, tokenize.TokenError)
+"""What numpy raises for a header that is none: it has Python read some of them."""
 
 
 class InvalidFile(ProvennError):
@@ -72,7 +75,7 @@ def decoded_array(path: Path, data: bytes, what: str = "") -> np.ndarray:
     stream = io.BytesIO(data)
     try:
         shape, fortran, dtype = HEADERS[npy.read_magic(stream)](stream)
-    except (ValueError, KeyError, EOFError, OSError) as error:
+    except NO_HEADER as error:
         raise InvalidFile(path, f"{what}is not a .npy array of numbers: {error}. Write it with numpy.save") from error
     if dtype.hasobject:
         advice = "write numbers with numpy.save"

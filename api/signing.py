@@ -6,7 +6,7 @@ Whether it is true is another question, which `provenn.verifier.check` answers; 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
@@ -96,9 +96,9 @@ def statement(manifest: bytes, name: str, certificate: str) -> bytes:
     content, claims = read_manifest(manifest), parsed("manifest", manifest, int)["claims"]
     about, prover = content["specification"], content["produced_by"]
     predicate = {
-        "certificate": _resource("certificate.zip", certificate),
-        "manifest": _resource(MANIFEST, hashlib.sha256(manifest).hexdigest()),
-        "specification": _resource(about["file"], about["sha256_file"]),
+        "certificate": resource("certificate.zip", certificate),
+        "manifest": resource(MANIFEST, hashlib.sha256(manifest).hexdigest()),
+        "specification": resource(about["file"], about["sha256_file"]),
         "verdict": content["verdict"],
         "semantics": content["semantics"],
         "assurance": ASSURANCES[content["semantics"]],
@@ -106,11 +106,16 @@ def statement(manifest: bytes, name: str, certificate: str) -> bytes:
         "prover": prover,
         "checker": {CHECKER: prover.get("provenn", "")},
     }
-    subject = [_resource(name, content["model"]["sha256_file"])]
-    return canonical({"_type": STATEMENT, "subject": subject, "predicateType": PREDICATE, "predicate": predicate})
+    return stated(PREDICATE, resource(name, content["model"]["sha256_file"]), predicate)
 
 
-def _resource(name: str, sha256: str) -> dict[str, Any]:
+def stated(kind: str, subject: Mapping[str, Any], predicate: Mapping[str, Any]) -> bytes:
+    """The in-toto statement, canonical JSON; kind: the predicate's type."""
+    return canonical({"_type": STATEMENT, "subject": [subject], "predicateType": kind, "predicate": predicate})
+
+
+def resource(name: str, sha256: str) -> dict[str, Any]:
+    """A file, as in-toto names it."""
     return {"name": name, "digest": {"sha256": sha256}}
 
 
@@ -121,7 +126,19 @@ def sign(payload: bytes, signer: CryptoSigner) -> bytes:
     return canonical(envelope.to_dict())
 
 
-def examine(files: Mapping[str, bytes], model: bytes, keys: PublicKeys) -> Signature:
+@dataclass(frozen=True)
+class Kind:
+    """What is signed: the type of the predicate, the file that is its manifest, and how it is stated."""
+
+    predicate: str
+    manifest: str
+    statement: Callable[[bytes, str, str], bytes]
+
+
+CERTIFICATE = Kind(PREDICATE, MANIFEST, statement)
+
+
+def examine(files: Mapping[str, bytes], model: bytes, keys: PublicKeys, kind: Kind = CERTIFICATE) -> Signature:
     """Whether one of `keys` has signed what these files state of this model (unpacked, if it was gzipped).
 
     The statement names the manifest's digest, and the manifest those of all other files: that they have them, and that
@@ -143,7 +160,8 @@ def examine(files: Mapping[str, bytes], model: bytes, keys: PublicKeys) -> Signa
             keyid = next(iter(envelope.verify([key.key for key in known.values()], 1)))
         except VerificationError:
             return Signature(Status.INVALID, keyid, "this key has not signed this statement")
-    certificate, wrong = _compared(envelope.payload, files.get(MANIFEST, b""), hashlib.sha256(model).hexdigest())
+    manifest = files.get(kind.manifest, b"")
+    certificate, wrong = _compared(envelope.payload, manifest, hashlib.sha256(model).hexdigest(), kind)
     if wrong:
         return Signature(Status.INVALID, keyid, wrong, certificate)
     if not known:
@@ -152,14 +170,14 @@ def examine(files: Mapping[str, bytes], model: bytes, keys: PublicKeys) -> Signa
     return Signature(Status.VALID, keyid, None, certificate, retired.isoformat() if retired else None)
 
 
-def _compared(payload: bytes, manifest: bytes, model: str) -> tuple[str | None, str | None]:
+def _compared(payload: bytes, manifest: bytes, model: str, kind: Kind) -> tuple[str | None, str | None]:
     """The id of the certificate that a statement is about, and what it says otherwise than the manifest and model."""
     try:
         told = _Statement.model_validate_json(payload)
     except ValidationError:
         return None, "it is not over a statement about a certificate"
     about, subject = told.predicate.certificate.digest.sha256, told.subject[0]
-    if told.predicateType != PREDICATE:
+    if told.predicateType != kind.predicate:
         return about, f"it is over a statement of another kind, {told.predicateType}"
     if subject.digest.sha256 != model:
         return about, f"it signed something else: a statement about the model with sha256 {subject.digest.sha256}"
@@ -167,7 +185,7 @@ def _compared(payload: bytes, manifest: bytes, model: str) -> tuple[str | None, 
     if signed != hashlib.sha256(manifest).hexdigest():
         return about, f"it signed something else: the manifest with sha256 {signed}"
     try:
-        same = statement(manifest, subject.name, about) == payload
+        same = kind.statement(manifest, subject.name, about) == payload
     except CertificateRejected as refusal:
         return about, f"it signed what is no manifest: {refusal}"
     return about, None if same else "it signed something else: a statement that differs from the manifest"

@@ -1,43 +1,58 @@
-"""Inputs and classes out of an .npz file, as numpy.savez writes them."""
+"""Inputs, classes and names out of an .npz file, as numpy.savez writes them."""
 
 from __future__ import annotations
 
 import io
 import zipfile
 import zlib
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 
 import numpy as np
 
+from provenn.api.batch import names as texts
 from provenn.api.batch.numbers import require_numbers
 from provenn.api.files import InvalidFile, as_inputs, decoded_array, read_file
 
-INPUTS, LABELS = ("x", "inputs", "images"), ("y", "labels")
+INPUTS, LABELS, NAMES = ("x", "inputs", "images"), ("y", "labels"), "names"
 HEADER = 1 << 16
 """Bytes that an .npy file may have before its numbers."""
 
 
-def read_npz(path: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, list[int] | None]:
-    """([n, inputs], the classes) of the arrays x (or inputs, images) and y (or labels); None if there is no y.
+@dataclass(frozen=True, eq=False)
+class Arrays:
+    """inputs: [n, ...]; labels, names: of each, None where there is no such array."""
+
+    inputs: np.ndarray
+    labels: list[int] | None
+    names: tuple[str, ...] | None
+
+
+def read_npz(path: Path, shape: tuple[int, ...]) -> Arrays:
+    """The arrays x (or inputs, images), as [n, inputs], y (or labels) and names.
 
     Other arrays are not opened.   Raises: InvalidFile; ResourceLimit by the sizes that the archive declares, beyond
     which nothing is unpacked.
     """
-    inputs, labels = decoded_npz(path, read_file(path))
-    return batch(path, inputs, shape), labels
+    found = decoded_npz(path, read_file(path))
+    return replace(found, inputs=batch(path, found.inputs, shape))
 
 
-def decoded_npz(path: Path, data: bytes) -> tuple[np.ndarray, list[int] | None]:
+def decoded_npz(path: Path, data: bytes) -> Arrays:
     """The same of a file's bytes, the inputs in the shape that they have there."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             inputs = _array(path, archive, _member(path, archive, INPUTS))
             named = [name for name in LABELS if f"{name}.npy" in archive.namelist()]
             labels = _array(path, archive, _member(path, archive, LABELS)) if named else None
+            names = _names(path, archive) if f"{NAMES}.npy" in archive.namelist() else None
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError, RuntimeError) as error:
         raise InvalidFile(path, f"is not a complete .npz file: {error}. Write it with numpy.savez") from error
-    return inputs, None if labels is None else _whole(path, labels)
+    if names is not None and len(names) != (inputs.shape or (1,))[0]:
+        advice = "names are one an input; rename the array if it is something else"
+        raise InvalidFile(path, f"holds inputs {list(inputs.shape)} and {len(names)} names; {advice}")
+    return Arrays(inputs, None if labels is None else _whole(path, labels), names)
 
 
 def batch(path: Path, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -69,6 +84,12 @@ def _array(path: Path, archive: zipfile.ZipFile, name: str) -> np.ndarray:
     member = archive.getinfo(f"{name}.npy")
     require_numbers(path, (member.file_size - HEADER) // 8)  # zipfile unpacks no more than is declared
     return decoded_array(path, archive.read(member), f"the array {name} ")
+
+
+def _names(path: Path, archive: zipfile.ZipFile) -> tuple[str, ...]:
+    member = archive.getinfo(f"{_member(path, archive, (NAMES,))}.npy")
+    texts.require_bytes(path, member.file_size - HEADER)
+    return texts.decoded_names(path, archive.read(member))
 
 
 def _whole(path: Path, labels: np.ndarray) -> list[int]:

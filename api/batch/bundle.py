@@ -1,9 +1,10 @@
 """One file a batch: what was asked, every row, every certificate, and the Merkle root that holds them together.
 
-    batch.json                 the manifest, provenn-batch/1: model, question, number of rows, root
+    batch.json                 the manifest, provenn-batch/2: model, data, question, number of rows, root
     rows.jsonl                 the leaves, a line each: canonical JSON of every row, all radii of an input together
     certificates/SHA256.zip    what the rows name
     item.json                  only where one row has been taken out: its number, and its audit path to the root
+    attestation.json           only where somebody has signed it (signing_batch.py); nothing here rests on it
 
 Only the manifest is needed to know which rows belong together, and only a row, its path and its certificate to check
 that one of them does.
@@ -17,20 +18,24 @@ import re
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, BinaryIO
 
-from provenn.api.batch.merkle import audit_path, leaf_hash
+from provenn.api.batch.merkle import audit_path, bound, leaf_hash
 from provenn.api.batch.question import Question
 from provenn.api.batch.rows import canonical
+from provenn.api.signing_bundle import attach
 from provenn.verifier.certificate.bundle import EPOCH
 from provenn.verifier.check import CertificateRejected
+from provenn.verifier.check.claims import ATTESTATION
 from provenn.verifier.errors import InvalidSpecification
 
-FORMAT = "provenn-batch/1"
+FORMAT = "provenn-batch/2"
 MANIFEST, ROWS, ITEM = "batch.json", "rows.jsonl", "item.json"
+SIGNED = (ATTESTATION, MANIFEST)
+"""What a signature is judged by."""
 CERTIFICATE = re.compile(r"certificates/([0-9a-f]{64})\.zip", re.ASCII)
 DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
@@ -50,6 +55,7 @@ class Manifest:
     """What a batch is about: model and data by their digests, the question, how many inputs and rows, the root.
 
     semantics: what certificates hold in; produced_by: versions by name, outside of what is claimed.
+    root: over what is claimed here and the rows (`over`): whoever knows it knows everything but the versions.
     """
 
     model_sha256: str
@@ -58,24 +64,27 @@ class Manifest:
     semantics: str
     inputs: int
     rows: int
-    root: str
     produced_by: Mapping[str, str]
+    root: str = ""
+
+    def over(self, rows: bytes) -> Manifest:
+        """The same with the root that binds its claims to rows whose own root this is."""
+        return replace(self, root=bound(canonical(self._claims()), rows).hex())
 
     def text(self) -> bytes:
         """Canonical JSON."""
-        return canonical(
-            {
-                "format": FORMAT,
-                "model": {"sha256_file": self.model_sha256},
-                "data": {"sha256": self.data_sha256},
-                "question": self.question.as_json(),
-                "semantics": self.semantics,
-                "inputs": self.inputs,
-                "rows": self.rows,
-                "root": self.root,
-                "produced_by": dict(self.produced_by),
-            }
-        )
+        return canonical(self._claims() | {"root": self.root, "produced_by": dict(self.produced_by)})
+
+    def _claims(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "model": {"sha256_file": self.model_sha256},
+            "data": {"sha256": self.data_sha256},
+            "question": self.question.as_json(),
+            "semantics": self.semantics,
+            "inputs": self.inputs,
+            "rows": self.rows,
+        }
 
     @classmethod
     def read(cls, text: bytes) -> Manifest:
@@ -89,7 +98,7 @@ class Manifest:
             known = all(isinstance(d, str) and DIGEST.fullmatch(d) for d in digests)
             known = known and all(type(size) is int and size > 0 for size in sizes)
             known = known and content["semantics"] in ("real", "float32")
-            found = cls(digests[0], digests[1], question, content["semantics"], inputs, rows, digests[2], made)
+            found = cls(digests[0], digests[1], question, content["semantics"], inputs, rows, made, digests[2])
             known = known and all(isinstance(word, str) for pair in made.items() for word in pair)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError, InvalidSpecification) as error:
             raise CertificateRejected("batch", f"its {MANIFEST} is not one of {FORMAT}: {error}") from error
@@ -106,13 +115,18 @@ class Bundle:
         entries = archive.infolist()
         names = {entry.filename for entry in entries}
         self.certificates = {match[1] for name in names if (match := CERTIFICATE.fullmatch(name))}
-        known = {MANIFEST, ROWS, ITEM} | {f"certificates/{digest}.zip" for digest in self.certificates}
+        known = {MANIFEST, ROWS, ITEM, ATTESTATION} | {f"certificates/{digest}.zip" for digest in self.certificates}
         plain = {entry.compress_type for entry in entries} <= {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
         plain = plain and not any(entry.flag_bits & ENCRYPTED for entry in entries)
         if len(names) < len(entries) or names - known or not {MANIFEST, ROWS} <= names or not plain:
             raise CertificateRejected("batch", f"it holds other files than {MANIFEST}, {ROWS} and certificates")
         self.manifest = Manifest.read(self._small(MANIFEST))
         self.item = self._item() if ITEM in names else None
+
+    def signed(self) -> dict[str, bytes]:
+        """The attestation, if there is one, and the manifest that it is about.   Raises: CertificateRejected."""
+        with _reading():
+            return {name: self._small(name) for name in SIGNED if name in self._archive.namelist()}
 
     def leaves(self) -> Iterator[bytes]:
         """The lines of the rows, without their ends.
@@ -159,9 +173,9 @@ class Bundle:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Bundle]:
+def opened(source: Path | BinaryIO) -> Iterator[Bundle]:
     """A bundle, while it is read.   Raises: CertificateRejected if it is none; OSError if it cannot be opened."""
-    with path.open("rb") as file:
+    with source.open("rb") if isinstance(source, Path) else nullcontext(source) as file:
         with _reading():
             archive = zipfile.ZipFile(file)
         with archive:
@@ -203,12 +217,13 @@ def write_bundle(
             archive.writestr(_entry(f"certificates/{digest}.zip", packed=True), data)
 
 
-def batch_item(path: Path, row: int) -> bytes:
+def batch_item(source: Path | BinaryIO, row: int) -> bytes:
     """A bundle of one row alone, with its path to the root of the whole: it is checked without the others.
 
+    What a signature of the whole says is about the manifest, which is the same: it stays.
     Raises: IndexError if there is no such row; CertificateRejected if the bundle is none of a whole batch.
     """
-    with opened(path) as bundle:
+    with opened(source) as bundle:
         if bundle.item is not None:
             raise CertificateRejected("batch", "it holds one row alone already")
         hashes, leaf = [], b""
@@ -220,9 +235,10 @@ def batch_item(path: Path, row: int) -> bytes:
         found = [] if digest is None else [(digest, bundle.certificate(digest))]
         file = io.BytesIO()
         write_bundle(file, bundle.manifest, [leaf], found)
+        attestation = bundle.signed().get(ATTESTATION)
     with zipfile.ZipFile(file, "a") as archive:
         archive.writestr(_entry(ITEM), item_text(row, proof))
-    return file.getvalue()
+    return file.getvalue() if attestation is None else attach(file.getvalue(), attestation)
 
 
 def item_text(index: int, path: Iterable[bytes]) -> bytes:

@@ -153,9 +153,10 @@ def _require_complete(bundle: Bundle, given: Given | None) -> int:
     if bundle.item is not None:
         number, path = bundle.item
         found = root_by_path(hashes[0], number, manifest.rows, path)
-        _require(found is not None and found.hex() == manifest.root, "the path does not lead to the root")
+        _require(found is not None and manifest.over(found) == manifest, "the path does not lead to the root")
     else:
-        _require(root(hashes).hex() == manifest.root, "the rows do not have the root that the manifest states")
+        rooted = manifest.over(root(hashes)) == manifest
+        _require(rooted, "the rows and the manifest do not have the root that it states")
         _require(digest.hex() == manifest.data_sha256, "the rows are not about the data that the manifest states")
     if given is not None:
         about = given.data.part(first, first + manifest.inputs) if first >= 0 else given.data

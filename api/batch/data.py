@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from provenn.api.batch.arrays import batch, read_npz
+from provenn.api.batch.arrays import Arrays, batch, read_npz
 from provenn.api.batch.images import read_images
 from provenn.api.batch.numbers import Array, floats
 from provenn.api.batch.parquet import read_parquet
@@ -41,23 +41,25 @@ def read_data(path: Path, shape: tuple[int, ...], labels: str | None = None) -> 
     Raises: InvalidFile, naming the file, what was expected and what to do; ResourceLimit for too many numbers.
     """
     if path.is_dir():
-        inputs, found, names = read_images(path, shape)
-        return _joined(path, inputs, _classes(path, found, labels, len(inputs)), names)
-    inputs, classes = _read(path, shape, labelled=labels is None)
-    return _joined(path, inputs, _classes(path, classes, labels, len(inputs)), list(map(str, range(len(inputs)))))
+        inputs, classes, files = read_images(path, shape)
+        return _joined(path, inputs, _classes(path, classes, labels, len(inputs)), files)
+    found = _read(path, shape, labelled=labels is None)
+    count = len(found.inputs)
+    names = found.names or tuple(map(str, range(count)))
+    return _joined(path, found.inputs, _classes(path, found.labels, labels, count), names)
 
 
-def _read(path: Path, shape: tuple[int, ...], labelled: bool) -> tuple[Array, Sequence[int] | None]:
-    """([n, inputs], the classes if the file holds them)."""
+def _read(path: Path, shape: tuple[int, ...], labelled: bool) -> Arrays:
+    """What the file holds, the inputs as [n, inputs]."""
     match Path(path.name.lower().removesuffix(".gz")).suffix:
         case ".npz":
             return read_npz(path, shape)
         case ".npy":
-            return batch(path, read_array(path), shape), None
+            return Arrays(batch(path, read_array(path), shape), None, None)
         case ".csv":
-            return read_csv(path, shape, labelled)
+            return Arrays(*read_csv(path, shape, labelled), None)
         case ".parquet":
-            return read_parquet(path, shape)
+            return Arrays(*read_parquet(path, shape), None)
     known = ", ".join(SUFFIXES)
     raise InvalidFile(path, f"is no data file: give one that ends in {known}, or a folder with a folder a class")
 

@@ -23,6 +23,11 @@ def root(hashes: Sequence[bytes]) -> bytes:
     return top[0]
 
 
+def bound(claims: bytes, rows: bytes) -> bytes:
+    """One root of claims about a list and of the list, whose root is `rows`: sha256(0x01 leaf_hash(claims) rows)."""
+    return _node(leaf_hash(claims), rows)
+
+
 def audit_path(hashes: Sequence[bytes], index: int) -> list[bytes]:
     """The nodes that lead from leaf `index` to the root, from below; at most one a level.   Raises: IndexError."""
     if not 0 <= index < len(hashes):

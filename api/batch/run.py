@@ -130,18 +130,23 @@ def _about(asked: Asked, data: Data, size: int) -> dict[str, Any]:
         "certificates": options.certificates,
         "inputs": len(data),
         "chunk": size,
+        "versions": _versions(),
     }
 
 
 def _manifest(asked: Asked, data: Data, rows: Sequence[Row]) -> Manifest:
-    made_by = {"provenn": provenn_version()} | {name: version(name) for name in ("numpy", "onnxruntime", "torch")}
-    return Manifest(
+    about = Manifest(
         model_sha256=asked.model.sha256,
         data_sha256=Digest.of(data).hex(),
         question=asked.question,
         semantics=asked.options.semantics,
         inputs=len(data),
         rows=len(rows),
-        root=root([leaf_hash(row.leaf()) for row in rows]).hex(),
-        produced_by=made_by,
+        produced_by=_versions(),
     )
+    return about.over(root([leaf_hash(row.leaf()) for row in rows]))
+
+
+def _versions() -> dict[str, str]:
+    """Of what computes: those of a manifest made every chunk."""
+    return {"provenn": provenn_version()} | {name: version(name) for name in ("numpy", "onnxruntime", "torch")}

@@ -84,7 +84,7 @@ class Work(Kept):
             raise InvalidFile(path, f"is broken: {error}; delete {self._folder} to begin again") from error
         wrong = [name for name, value in about.items() if not isinstance(found, dict) or found.get(name) != value]
         if wrong:
-            reason = f"is the work of another batch: it differs in {', '.join(wrong)}"
+            reason = f"is the work of another batch, or of another version: it differs in {', '.join(wrong)}"
             raise InvalidFile(self._folder, f"{reason}; give another folder, or delete this one to begin again")
 
     def done(self, number: int) -> bool:

@@ -14,6 +14,7 @@ EPILOG = """Examples:
   provenn batch model.onnx test.npz --eps 0.01,0.03,8/255 --clip 0 1 --out results
   provenn batch model.onnx images/ --eps 2,4,8 --divide 255 --mean 0.5 --std 0.25 --clip 0 255 --out results
   provenn batch model.onnx xs.npy --labels ys.npy --radius 0.5 --norm 2 --timeout 3600 --out radii --json
+  provenn batch model.onnx test.npz --eps 0.01 --clip 0 1 --out results --server https://provenn.example
 
 DATA: .npz (arrays x and y), .npy with --labels, .csv or .parquet (a column label), or a folder that has a folder of
 images for every class. --eps asks for a verdict at each radius; --radius for every input's own radius up to this one,
@@ -23,10 +24,30 @@ between the largest with a certificate and the smallest with a counterexample.
 With --out DIR a run that was killed goes on after its last finished chunk when the same command is given again. In the
 end DIR has results.jsonl and results.parquet (a row an input and radius), summary.json, curve.html, histogram.html,
 batch.zip (all certificates under one Merkle root; provenn check DIR/batch.zip --model model.onnx), and model.onnx where
-preprocessing was put before the network: that is what the certificates are about.
+preprocessing was put before the network: that is what the certificates are about. The charts are there as .svg, too,
+and as .png where matplotlib is installed.
+
+With --server URL a service certifies; what it answers is proved again here, row by row, before anything is printed.
 
 Exit codes: 0 everything is verified (with --radius: some radius of every input is), 10 falsified, 11 unknown,
-12 timeout, 2 bad input, 1 internal error, or results that cannot be saved.
+12 timeout, 13 the service's proofs do not hold, 2 bad input, 1 internal error, no answer of the service, or results
+that cannot be saved.
+
+Manual: docs/batch.md"""
+
+Server = Annotated[
+    str | None, typer.Option(metavar="URL", help="Let a service do the work; its key is PROVENN_API_KEY.")
+]
+
+ITEM_EPILOG = """Examples:
+
+  provenn batch-item results/batch.zip 17 --out row.zip
+  provenn batch-item 0b5e6a5d5b0f4c6c9d0a1c9e1f1d2a3b 17 --server https://provenn.example --out row.zip
+
+The row's number counts from 0, as --item of provenn check; FILE has the row, its certificate, and its path to the root
+of the whole batch: provenn check FILE --model model.onnx. Nothing is proved before.
+
+Exit codes: 0 written, 13 the bundle is not what it says, 2 bad input, 1 the service or the file cannot be had.
 
 Manual: docs/batch.md"""
 
@@ -79,6 +100,7 @@ def batch(
         Path | None,
         typer.Option(metavar="DIR", help="Keep rows, summary, plots and certificates in DIR, and go on there."),
     ] = None,
+    server: Server = None,
     json: Json = False,
 ) -> int:
     """Certify many inputs together: verdicts at several radii or the radius of each, and accuracies over all."""
@@ -87,5 +109,21 @@ def batch(
     from provenn.api.cli.lipschitz import require_time
 
     asked = question(eps, radius, tolerance, norm, clip)
-    request = Request(model, data, labels, preprocessing(divide, mean, std, layout), asked, out)
+    if server is not None and device != "cpu":
+        raise typer.BadParameter("a service chooses its device itself", param_hint="--device")
+    request = Request(model, data, labels, preprocessing(divide, mean, std, layout), asked, out, server)
     return run(request, Options(method, require_time(timeout), device, seed, semantics=semantics), json)
+
+
+@commands.command("batch-item", epilog=ITEM_EPILOG)
+def item(
+    batch: Annotated[str, typer.Argument(metavar="BATCH", help="A batch.zip; with --server the batch's id.")],
+    row: Annotated[int, typer.Argument(metavar="K", min=0, help="The row's number, from 0.")],
+    out: Annotated[Path, typer.Option(metavar="FILE.zip", help="Write the bundle of the row there.")],
+    server: Server = None,
+    json: Json = False,
+) -> int:
+    """Take one row out of a batch, with its certificate, to be checked without the others."""
+    from provenn.api.cli.batch_items import Request, run
+
+    return run(Request(batch, row, out, server), json)

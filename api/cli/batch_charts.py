@@ -11,7 +11,7 @@ from provenn.api.batch.question import Question
 from provenn.api.batch.rows import Row
 from provenn.api.batch.summary import Share, Summary
 from provenn.api.cli.chart import Band, Chart, Line, axis
-from provenn.api.cli.statements import DISTANCE
+from provenn.api.statements import DISTANCE
 
 BINS = 20
 

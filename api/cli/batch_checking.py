@@ -11,11 +11,12 @@ from rich.table import Table
 from rich.text import Text
 from typer import BadParameter
 
+from provenn.api.batch.bundle import opened
 from provenn.api.batch.checking import BatchReport, Given, check_batch
-from provenn.api.cli.checking import ABSENT
+from provenn.api.cli.checking import ABSENT, show_signature, signed
 from provenn.api.cli.progress import progress_bar
-from provenn.api.cli.statements import DISTANCE
 from provenn.api.files import InvalidFile, read_file
+from provenn.api.statements import DISTANCE
 from provenn.verifier.check import CertificateRejected
 from provenn.verifier.numbers import spoken, written
 
@@ -33,6 +34,7 @@ class Asked:
     data: Path | None
     labels: str | None
     item: int | None
+    keys: Path | None
 
     def __post_init__(self) -> None:
         if self.specification is not None:
@@ -42,15 +44,22 @@ class Asked:
 
 
 def examine(asked: Asked) -> dict[str, Any]:
-    """`accepted`, what it `proves` and the report; or the rejected `claim` and the `reason`.   Raises: InvalidFile."""
+    """`accepted`, what it `proves` and the report; or the rejected `claim` and the `reason`. And the `signature`.
+
+    Raises: InvalidFile.
+    """
     network = read_file(asked.model)
+    known = b"" if asked.keys is None else read_file(asked.keys)
+    signature = ABSENT
     given = None if asked.data is None else _given(asked.data, asked.labels, network)
     try:
+        with opened(asked.bundle) as bundle:
+            signature = signed(bundle.signed(), network, asked.keys, known, batch=True)
         with progress_bar(remaining=True) as bar:
             report = check_batch(asked.bundle, network, given, asked.item, lambda k, n: bar(k, n, "checking rows"))
-        return {"accepted": True, **report.as_dict(), "proves": stated(report), "signature": ABSENT}
+        return {"accepted": True, **report.as_dict(), "proves": stated(report), "signature": signature}
     except CertificateRejected as refusal:
-        return {"accepted": False, "claim": refusal.claim, "reason": refusal.reason, "signature": ABSENT}
+        return {"accepted": False, "claim": refusal.claim, "reason": refusal.reason, "signature": signature}
     except OSError as error:
         raise InvalidFile(asked.bundle, f"cannot be read: {error.strerror or error}") from error
 
@@ -77,7 +86,8 @@ def as_view(found: dict[str, Any]) -> RenderableType:
         if found.get(name) is not None:
             table.add_row(name.replace("_", " "), Text(str(found[name])))
     if found["accepted"] and found["data_sha256"] is None:
-        table.add_row("data", Text("not checked: a row alone does not say which data the batch is about; give --data"))
+        table.add_row("data", Text("not checked: a row alone does not show which data the batch is about; give --data"))
+    show_signature(found["signature"], table)
     return table
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import tempfile
+import time
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 from typer import BadParameter
 
-from provenn.api.batch.data import read_data
+from provenn.api.batch.data import Data, read_data
 from provenn.api.batch.question import Question
 from provenn.api.batch.results import BUNDLE, RESULTS, SUMMARY, TABLE, write_parquet, write_summary
 from provenn.api.batch.run import BatchResult, certify_batch
@@ -22,17 +26,21 @@ from provenn.api.cli import artifacts, outcome
 from provenn.api.cli.answers import COLOURS
 from provenn.api.cli.batch_charts import curve, histogram
 from provenn.api.cli.certifying import CODES
-from provenn.api.cli.chart_html import html
+from provenn.api.cli.chart import drawn
 from provenn.api.cli.outcome import CannotWrite
 from provenn.api.cli.progress import progress_bar
-from provenn.api.cli.statements import DISTANCE
+from provenn.api.cli.served import asking
+from provenn.api.client.batches import HowBatch
 from provenn.api.files import read_file
 from provenn.api.report import overall
+from provenn.api.statements import DISTANCE
 from provenn.models.preprocessing import Layout, Preprocessing, preprocessed
+from provenn.models.reading import executor
+from provenn.solvers.base import Progress
 from provenn.verifier.errors import InvalidModel, InvalidSpecification
 from provenn.verifier.numbers import exact
 
-MODEL, CURVE, HISTOGRAM = "model.onnx", "curve.html", "histogram.html"
+MODEL = "model.onnx"
 CLASSES = 20
 """Of a table, at most."""
 
@@ -47,6 +55,7 @@ class Request:
     preprocessing: Preprocessing | None
     question: Question
     out: Path | None
+    server: str | None
 
 
 def question(
@@ -83,26 +92,33 @@ def _numbers(text: str | None, option: str, absent: float) -> tuple[float, ...]:
 
 def run(request: Request, options: Options, as_json: bool) -> int:
     """Prints the accuracies and returns the verdict's code.   Raises: CannotWrite if --out cannot be written to."""
+    return asking(lambda: _run(request, options, as_json), as_json)
+
+
+def _run(request: Request, options: Options, as_json: bool) -> int:
     with progress_bar(remaining=True) as bar:
         content = read_file(request.model)
         if request.preprocessing is not None:
             content = preprocessed(content, request.preprocessing)
-        model = load_model(content)
-        data = read_data(request.data, model.graph.input_shape, request.labels)
+        data = read_data(request.data, executor(content).input_shape, request.labels)
         if request.out is not None:
             _prepare(request, content)
         try:
-            found = certify_batch(model, data, request.question, options, request.out, bar)
+            if request.server is None:
+                found, job = certify_batch(load_model(content), data, request.question, options, request.out, bar), None
+            else:
+                found, job = _served(request, content, data, options, bar)
         except OSError as error:
-            raise CannotWrite(str(request.out), error) from error
+            raise CannotWrite(str(request.out or tempfile.gettempdir()), error) from error
     files = {} if request.out is None else _kept(request, request.out, found)
     verdict = overall([row.verdict for row in found.rows])
     said = {
         "verdict": verdict,
         "inputs": len(data),
         "rows": len(found.rows),
-        "model_sha256": model.sha256,
+        "model_sha256": hashlib.sha256(content).hexdigest(),
         "question": request.question.as_json(),
+        "job": job,
         "seconds": found.seconds,
         "root": found.root,
         "summary": found.summary.as_json(),
@@ -110,6 +126,20 @@ def run(request: Request, options: Options, as_json: bool) -> int:
     }
     outcome.show(said, as_view(said, found, request.question), as_json)
     return CODES[verdict]
+
+
+def _served(
+    request: Request, content: bytes, data: Data, options: Options, progress: Progress
+) -> tuple[BatchResult, str]:
+    """By a service, and its job; what it says is proved has been proved here.   Raises: as `Client.batch`."""
+    from provenn.api.client import Client
+
+    assert request.server is not None
+    start = time.monotonic()
+    how = HowBatch(method=options.method, timeout=options.seconds, seed=options.seed, semantics=options.semantics)
+    with Client(request.server) as client:
+        found = client.batch(content, data, request.question, request.out, progress=progress, **how)
+    return BatchResult(found.rows, found.summary, found.root, time.monotonic() - start), found.origin.job
 
 
 def _prepare(request: Request, content: bytes) -> None:
@@ -134,14 +164,16 @@ def _kept(request: Request, folder: Path, found: BatchResult) -> dict[str, str]:
             write_parquet(files["table"], found.rows)
     except OSError as error:
         raise CannotWrite(str(folder), error) from error
-    name = request.model.name
-    for key, file, chart in (
-        ("curve", CURVE, curve(found.summary, request.question, name)),
-        ("histogram", HISTOGRAM, histogram(found.rows, request.question, name)),
-    ):
-        if chart is not None:
-            files[key] = folder / file
-            artifacts.write(files[key], html(chart))
+    charts = {
+        "curve": curve(found.summary, request.question, request.model.name),
+        "histogram": histogram(found.rows, request.question, request.model.name),
+    }
+    formats = (".html", ".svg", ".png") if find_spec("matplotlib") is not None else (".html", ".svg")
+    known = [(name, chart) for name, chart in charts.items() if chart is not None]
+    for (name, chart), suffix in product(known, formats):
+        path = folder / f"{name}{suffix}"
+        files[name if suffix == ".html" else f"{name}_{suffix[1:]}"] = path
+        artifacts.write(path, drawn(chart, path))
     return {key: str(path) for key, path in files.items()}
 
 

@@ -137,8 +137,10 @@ def _spaced(bare: Axis, ticks: Sequence[tuple[float, str]]) -> list[tuple[float,
 
 def require_drawable(path: Path) -> None:
     """Raises: BadParameter naming --plot if nothing can be drawn there; it is asked before hours of computation."""
-    if path.suffix.lower() not in (".png", ".html"):
-        raise BadParameter(f"'{path}' does not say what to draw: give FILE.png or FILE.html", param_hint="--plot")
+    if path.suffix.lower() not in (".png", ".svg", ".html"):
+        raise BadParameter(
+            f"'{path}' does not say what to draw: give FILE.png, FILE.svg or FILE.html", param_hint="--plot"
+        )
     if path.is_dir():
         raise BadParameter(f"{path} is a folder: give a file in a folder that can be written", param_hint="--plot")
     try:
@@ -158,6 +160,10 @@ def drawn(chart: Chart, path: Path) -> bytes:
         from provenn.api.cli.chart_png import png
 
         return png(chart)
+    if path.suffix.lower() == ".svg":
+        from provenn.api.cli.chart_svg import svg
+
+        return svg(chart)
     from provenn.api.cli.chart_html import html
 
     return html(chart)

@@ -153,8 +153,7 @@ def _require_comparable(each: Planned, reached: Reached, path: Path) -> None:
         "clip": (reached.clip, _clip(each)),
         "preprocessing": (reached.preprocessing, _preprocessing(each)),
     }
-    told = reached.model_fields_set | {"data"}  # files of older versions do not tell clip and preprocessing
-    other = next((name for name, (then, now) in pairs.items() if name in told and then != now), None)
+    other = next((name for name, (then, now) in pairs.items() if then != now), None)
     if other is not None or (each.robustnesses and not reached.total):
         raise InvalidBaseline(path, f"model {each.name} was measured with other {other or 'data'}")
     known = [(at.norm, at.radius) for at in reached.radii]

@@ -159,9 +159,8 @@ class Join:
             request.semantics,
             len(data),
             len(hashes),
-            root(hashes).hex(),
             {"provenn": provenn_version()},
-        )
+        ).over(root(hashes))
         files = [self._bundled(out, manifest, lines)] if request.certificates else []
         files.append(out.keep(ROWS, file))
         return _answer(out, rows, summarize(rows, asked.question()), files, manifest.root)

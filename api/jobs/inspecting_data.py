@@ -57,26 +57,32 @@ class InspectData:
 
     def run(self) -> dict[str, Any]:
         """The fields of `InspectedData`."""
-        try:
-            data = self._read()
-        except InvalidFile as error:
-            raise InvalidSpecification(str(error)) from error
+        os.lseek(self.upload.number, 0, os.SEEK_SET)
+        with open(self.upload.number, "rb", closefd=False) as file:
+            data = received(file.read(), self.name)
         with open(self.canonical.number, "wb", closefd=False) as file:
             file.write(packed(data))
         count, width = data.inputs.shape
         return {"count": count, "width": width, "classes": max(data.labels) + 1}
 
-    def _read(self) -> Data:
-        path = Path(self.name)
-        os.lseek(self.upload.number, 0, os.SEEK_SET)
-        with open(self.upload.number, "rb", closefd=False) as file:
-            arrays, labels = decoded_npz(path, file.read())
-        if labels is None:
-            raise InvalidFile(path, "holds no classes: add an array y with one of every input")
-        if arrays.ndim < 2 or not arrays.size or len(labels) != len(arrays):
-            shape = list(arrays.shape)
-            raise InvalidFile(path, f"holds inputs {shape} and {len(labels)} classes; inputs are [n, ...], classes [n]")
-        if min(labels) < 0:
-            raise InvalidFile(path, f"has the class {min(labels)}; classes count from 0")
-        inputs = floats(path, arrays.reshape(len(arrays), -1))
-        return Data(inputs, tuple(labels), tuple(map(str, range(len(labels)))))
+
+def received(content: bytes, name: str) -> Data:
+    """What an .npz file of this name holds.   Raises: InvalidSpecification, ResourceLimit."""
+    try:
+        return _read(content, Path(name))
+    except InvalidFile as error:
+        raise InvalidSpecification(str(error)) from error
+
+
+def _read(content: bytes, path: Path) -> Data:
+    found = decoded_npz(path, content)
+    arrays, labels = found.inputs, found.labels
+    if labels is None:
+        raise InvalidFile(path, "holds no classes: add an array y with one of every input")
+    if arrays.ndim < 2 or not arrays.size or len(labels) != len(arrays):
+        shape = list(arrays.shape)
+        raise InvalidFile(path, f"holds inputs {shape} and {len(labels)} classes; inputs are [n, ...], classes [n]")
+    if min(labels) < 0:
+        raise InvalidFile(path, f"has the class {min(labels)}; classes count from 0")
+    inputs = floats(path, arrays.reshape(len(arrays), -1))
+    return Data(inputs, tuple(labels), found.names or tuple(map(str, range(len(labels)))))

@@ -7,9 +7,9 @@ from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from provenn.api.cli.checking import stated
 from provenn.api.jobs.child import Descriptor
 from provenn.api.jobs.inspection import Refusal
+from provenn.api.statements import stated
 from provenn.verifier.certificate.bundle import load_zip
 from provenn.verifier.check import CertificateRejected, check
 from provenn.verifier.errors import InvalidModel

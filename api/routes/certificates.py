@@ -14,11 +14,11 @@ from fastapi import APIRouter, Depends, Response
 from provenn.api.auth import Reader
 from provenn.api.jobs.child import Descriptor
 from provenn.api.jobs.rechecking import CheckCertificate, Rechecked
-from provenn.api.problems import INTERNAL, UNAVAILABLE, not_found, problem
+from provenn.api.problems import INTERNAL, not_found, problem
+from provenn.api.routes.attesting import called, envelope
 from provenn.api.service import Parts, Service
-from provenn.api.signing import sign, statement
+from provenn.api.signing import statement
 from provenn.api.signing_bundle import attach
-from provenn.api.signing_keys import SigningKeyError
 from provenn.api.tables import CertificateRow
 from provenn.verifier.check.claims import MANIFEST
 from provenn.verifier.version import provenn_version
@@ -98,10 +98,4 @@ def _signed(stored: Stored, parts: Service) -> bytes:
     if json.loads(manifest)["model"]["sha256_file"] != row.model_id:
         log.error("certificate %s is about another network than its job: it is not signed", row.id)
         raise problem(INTERNAL, "the certificate is about another network than its job: it is not signed")
-    model = parts.catalogue.model(row.project_id, row.model_id)
-    name = model.filename if model is not None else row.model_id
-    try:
-        return sign(statement(manifest, name, row.id), parts.keyring.signer())
-    except SigningKeyError as error:
-        log.error("%s", error)
-        raise problem(UNAVAILABLE, "certificates cannot be signed now; the server's log has the reason") from error
+    return envelope(statement(manifest, called(row.model_id, row.project_id, parts), row.id), parts)

@@ -31,7 +31,9 @@ EXAMPLE = {"requestBody": {"content": {"multipart/form-data": {"example": {"file
 class DataUpload(Request):
     """Inputs with their classes."""
 
-    file: UploadFile = Field(description="an .npz file of numpy: x [n, ...] and the classes y [n]")
+    file: UploadFile = Field(
+        description="an .npz file of numpy: x [n, ...], the classes y [n], and names [n] if there are"
+    )
 
 
 @router.post(

@@ -37,15 +37,16 @@ function refusal(status, text) {
   return new Problem(status, body);
 }
 
-/** A response that is a success.  Throws: Problem; AbortError. */
+/** A response that is a success; body: JSON, or a form.  Throws: Problem; AbortError. */
 export async function ask(method, path, { body, headers, signal } = {}) {
-  const sent = body === undefined ? {} : { "Content-Type": "application/json" };
+  const plain = body === undefined || body instanceof FormData;
+  const sent = plain ? {} : { "Content-Type": "application/json" };
   let response;
   try {
     response = await fetch(path, {
       method,
       headers: { ...authorization(), ...sent, ...headers },
-      body: body === undefined ? undefined : JSON.stringify(body),
+      body: plain ? body : JSON.stringify(body),
       signal,
       cache: "no-store",
     });
@@ -63,6 +64,13 @@ export async function get(path, options) {
 
 export async function post(path, body) {
   return (await ask("POST", path, { body })).json();
+}
+
+/** Uploads inputs with their classes. */
+export function uploadData(file) {
+  const form = new FormData();
+  form.append("file", file, file.name);
+  return post("/v1/datasets", form);
 }
 
 /** Uploads a network. tell(share): how much has been sent, 1 once the service reads it. */

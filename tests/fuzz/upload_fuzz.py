@@ -2,10 +2,10 @@
 
     python tests/fuzz/upload_fuzz.py [--seconds 300] [--seed 0]
 
-All go to the sandboxed reader, every tenth through a real server too: POST /v1/models, and of a specification
-POST /v1/jobs. Every answer must be a success or a problem of status 4xx, in time; the server must live,
-with bounded memory; no process, file or open descriptor may be left behind. Readers that died, or raised what is not
-theirs to raise, are contained and so no failure, but listed. Exit code 1 if anything failed.
+All go to the sandboxed reader, every tenth through a real server too: POST /v1/models, of data POST /v1/datasets, and
+of a specification POST /v1/jobs. Every answer must be a success or a problem of status 4xx, in time; the server must
+live, with bounded memory; no process, file or open descriptor may be left behind. Readers that died, or raised what is
+not theirs to raise, are contained and so no failure, but listed. Exit code 1 if anything failed.
 """
 
 from __future__ import annotations
@@ -30,10 +30,11 @@ from fastapi_problem.error import Problem
 from fuzz_server import Running, descendants, descriptors, resident, running
 from upload_mutations import changed
 from upload_reading import Batch
-from upload_seeds import INPUTS, NETWORK, OUTPUTS, SPECIFICATION, Upload, seeds
+from upload_seeds import DATASET, INPUTS, NETWORK, OUTPUTS, SPECIFICATION, Upload, seeds
 
 from provenn.api import problems
 from provenn.api.jobs.child import Descriptor
+from provenn.api.jobs.inspecting_data import InspectData, InspectedData
 from provenn.api.jobs.inspection import Inspected, InspectModel, InspectSpecification
 from provenn.api.jobs.inspector import Inspector
 from provenn.api.settings import Settings
@@ -92,6 +93,8 @@ class Reader:
         try:
             if upload.format == SPECIFICATION:
                 self._inspector.inspect(InspectSpecification(upload.data, INPUTS, OUTPUTS))
+            elif upload.format == DATASET:
+                self._data(upload)
             else:
                 self._model(upload)
         except (Problem, ProvennError) as error:
@@ -105,6 +108,13 @@ class Reader:
             sent.flush()
             task = InspectModel(Descriptor(sent.fileno()), Descriptor(made.fileno()), upload.architecture)
             Inspected.of(self._inspector.inspect(task))
+
+    def _data(self, upload: Upload) -> None:
+        with tempfile.TemporaryFile() as sent, tempfile.TemporaryFile() as made:
+            sent.write(upload.data)
+            sent.flush()
+            task = InspectData(Descriptor(sent.fileno()), Descriptor(made.fileno()), "fuzz")
+            InspectedData.of(self._inspector.inspect(task))
 
     def read_all(self, uploads: list[Upload]) -> list[Answer]:
         """In one child together; each in one of its own if that child dies or is too slow."""
@@ -145,6 +155,8 @@ class Service:
             answer = self._client.post("/v1/jobs", json=body)
             if answer.is_success:
                 self._client.delete(f"/v1/jobs/{answer.json()['id']}")
+        elif upload.format == DATASET:
+            answer = self._client.post("/v1/datasets", files={"file": ("fuzz", upload.data)})
         else:
             given = {} if upload.architecture is None else {"architecture": upload.architecture}
             answer = self._client.post("/v1/models", files={"file": ("fuzz", upload.data)}, data=given)

@@ -17,7 +17,7 @@ from typing import Any
 import onnx
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
-from upload_seeds import SPECIFICATION, Upload, tarred, zipped
+from upload_seeds import DATASET, SPECIFICATION, Upload, tarred, zipped
 
 Change = Callable[[bytes, Random], bytes]
 LIMIT = 1 << 20
@@ -193,6 +193,39 @@ def zip_changed(data: bytes, chance: Random) -> bytes:
     return zipped(_files_changed(files, chance))
 
 
+def arrays_changed(data: bytes, chance: Random) -> bytes:
+    """An array's header or its numbers changed, stored or packed; or the whole, as any zip."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            files = {name: archive.read(name) for name in archive.namelist()}
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):
+        return bytewise(data, chance)
+    name = chance.choice(sorted(files))
+    match chance.randrange(4):
+        case 0:
+            files[name] = header_swapped(files[name], chance)
+        case 1:
+            files[name] = bytewise(files[name], chance)
+        case 2:
+            files[chance.choice(("x.npy", "y.npy", "labels.npy", "names.npy"))] = files.pop(name)
+        case _:
+            return zip_changed(data, chance)
+    return zipped(files)
+
+
+TOLD = (b"(5, 4)", b"(5,)", b"(3,)", b"(3, 1)", b"(3, 2, 2)", b"<f4", b"<i8", b"<U7", b"False")
+UNTRUE = (b"(999999999999,)", b"(-1,)", b"(0,)", b"()", b"(3, 2, 2)", b"|O", b"<U0", b">U7", b"<U9", b"|S4", b"True")
+"""What the headers of the seeds say, and what else one might."""
+
+
+def header_swapped(array: bytes, chance: Random) -> bytes:
+    """The .npy file with another shape or kind of values, in as many bytes."""
+    told = [each for each in TOLD if each in array]
+    changed = array.replace(chance.choice(told or [b"'"]), chance.choice(UNTRUE), 1)
+    wide = array.find(b"\n") - changed.find(b"\n")
+    return changed.replace(b" \n", b" " * wide + b" \n", 1) if wide >= 0 else changed.replace(b" " * -wide, b"", 1)
+
+
 def tar_changed(data: bytes, chance: Random) -> bytes:
     """The same of a tar."""
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
@@ -252,6 +285,7 @@ MEANINGS: dict[str, Change] = {
     "state dict": zip_changed,
     "pt2": zip_changed,
     SPECIFICATION: words_changed,
+    DATASET: arrays_changed,
 }
 
 

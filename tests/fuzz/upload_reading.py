@@ -6,14 +6,16 @@ import time
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from upload_seeds import INPUTS, OUTPUTS, SPECIFICATION, Upload
+from upload_seeds import DATASET, INPUTS, OUTPUTS, SPECIFICATION, Upload
 
 from provenn.api import problems
+from provenn.api.batch.canonical import packed
+from provenn.api.jobs.inspecting_data import received
 from provenn.models.arrival import arrive
 from provenn.models.limits import Limits
 from provenn.models.reading import read
 from provenn.models.summary import summarize
-from provenn.verifier.errors import InvalidModel, ResourceLimit
+from provenn.verifier.errors import InvalidModel, InvalidSpecification, ResourceLimit
 from provenn.verifier.spec_reader import read_specification
 
 
@@ -33,17 +35,22 @@ class Batch:
 
 def _read(upload: Upload) -> tuple[float, dict[str, Any]]:
     start = time.monotonic()
-    said = problems.told(lambda: _content(upload), InvalidModel)
+    refusal = InvalidSpecification if upload.format == DATASET else InvalidModel
+    said = problems.told(lambda: _content(upload), refusal)
     return time.monotonic() - start, said
 
 
 def _content(upload: Upload) -> dict[str, Any]:
-    """The summary, or the number of cases.   Raises: anything."""
+    """The summary, the number of cases, or the sizes of data.   Raises: anything."""
     try:
         if upload.format == SPECIFICATION:
             specification = read_specification(upload.data)
             specification.require_fits(INPUTS, OUTPUTS)
             return {"cases": len(specification.cases)}
+        if upload.format == DATASET:
+            data = received(upload.data, "fuzz")
+            packed(data)
+            return {"count": len(data)}
         arrived = arrive(upload.data, upload.architecture, Limits())
         return {
             "format": arrived.format,

@@ -23,12 +23,12 @@ from torch import nn
 from provenn.models import implicit_file
 
 INPUTS, OUTPUTS = 4, 3
-SPECIFICATION = "specification"
+SPECIFICATION, DATASET = "specification", "dataset"
 
 
 @dataclass(frozen=True)
 class Upload:
-    """format: what it is a variant of, `specification` for a property; architecture: of weights, JSON."""
+    """format: what it is a variant of, `specification` for a property, `dataset` for data; architecture: of weights."""
 
     format: str
     data: bytes
@@ -64,6 +64,7 @@ def _arrays(**arrays: np.ndarray) -> bytes:
 
 
 DATA = _arrays(x=_numbers(5, INPUTS), y=np.arange(5) % OUTPUTS)
+NAMED = _arrays(images=_numbers(3, 2, 2), labels=np.arange(3)[:, None], names=np.array(["a/1.png", "b/é.png", "c"]))
 CONVOLVED = described(
     "g (float[N, 1, 6, 6] x) => (float[N, 4] y) {"
     " a = Conv <kernel_shape = [3, 3], pads = [1, 1, 1, 1], strides = [2, 2]> (x, w, b)"
@@ -226,5 +227,6 @@ def seeds(slow: bool) -> list[Upload]:
         Upload("state dict", _pickled(state), layers),
         Upload(SPECIFICATION, VNNLIB.encode()),
         *(Upload(SPECIFICATION, json.dumps(asked).encode()) for asked in (ROBUST, CASES)),
+        *(Upload(DATASET, data) for data in (DATA, NAMED)),
     ]
     return made + ([Upload("pt2", exported())] if slow else [])

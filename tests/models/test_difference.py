@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import onnx
@@ -12,7 +12,7 @@ import torch
 from onnx import TensorProto, helper, version_converter
 from onnx_kit import mlp_model, model
 
-from provenn.models import difference as module
+from provenn.models import composition as module
 from provenn.models.difference import difference
 from provenn.models.executor import OnnxExecutor
 from provenn.models.implicit_file import FORMAT
@@ -87,13 +87,31 @@ def test_an_old_file_whose_initializers_are_inputs_too() -> None:
     agrees(old, affine(opset=8))
 
 
-def test_a_conversion_that_changes_the_network_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A converter with a bug: the guard runs both in onnxruntime."""
+def scaled(made: onnx.ModelProto) -> None:
+    """All weights are larger by a thousandth."""
+    weight = onnx.numpy_helper.to_array(made.graph.initializer[0]) * np.float32(1.001)
+    made.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(weight, made.graph.initializer[0].name))
+
+
+def clipped(made: onnx.ModelProto) -> None:
+    """Outputs stay within 20, which those of usual inputs do anyway."""
+    graph = made.graph
+    graph.initializer.extend(
+        onnx.numpy_helper.from_array(np.float32(end), name) for name, end in (("low", -20), ("high", 20))
+    )
+    graph.node[-1].output[0] = "open"
+    graph.node.append(helper.make_node("Clip", ["open", "low", "high"], [graph.output[0].name], "clip"))
+
+
+@pytest.mark.parametrize("change", [scaled, clipped])
+def test_a_conversion_that_changes_the_network_is_refused(
+    change: Callable[[onnx.ModelProto], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A converter with a bug: the guard runs both in onnxruntime, at inputs of many sizes."""
 
     def wrong(given: onnx.ModelProto, version: int) -> onnx.ModelProto:
         made = version_converter.convert_version(given, version)
-        weight = onnx.numpy_helper.to_array(made.graph.initializer[0]) * np.float32(1.01)
-        made.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(weight, made.graph.initializer[0].name))
+        change(made)
         return made
 
     monkeypatch.setattr(module, "convert_version", wrong)

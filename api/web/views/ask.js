@@ -131,15 +131,10 @@ export class AskPage {
       words.classList.add("bad");
     };
     words.classList.remove("bad");
-    let body;
-    try {
-      body = this.question.request();
-    } catch (error) {
-      return refuse(error.message);
-    }
     button.disabled = true;
     words.textContent = "Sending the question";
     try {
+      const body = await this.question.request();
       const first = await post("/v1/jobs", body);
       const second = other.value ? await post("/v1/jobs", { ...body, model: other.value }) : null;
       words.textContent = "";

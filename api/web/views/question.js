@@ -1,10 +1,11 @@
 /* Step 3: what must hold, and how hard to try. Makes the body of POST /v1/jobs. */
 
+import { uploadData } from "../api.js";
 import { field, fresh, h, refill, select } from "../dom.js";
 import { numbers } from "../format.js";
 import { extent, grid } from "../tensor.js";
 
-const KINDS = [["inputs", "Robust around the input"], ["specification", "VNN-LIB property"], ["lipschitz", "Lipschitz constant"]];
+const KINDS = [["inputs", "Robust around the input"], ["specification", "VNN-LIB property"], ["lipschitz", "Lipschitz constant"], ["batch", "Many inputs"]];
 const NORMS = [["inf", "ℓ∞: each value by ε"], ["2", "ℓ2"], ["1", "ℓ1"]];
 const LIPSCHITZ = ["auto", "norm-product", "eclipse-fast", "lipsdp-layer", "lipsdp-neuron", "lipsdp-channel", "lipsdp-conic", "crown", "alpha-crown", "recurjac", "ibp", "bab"];
 
@@ -45,8 +46,8 @@ export class Question {
     refill(this.other, [["", "nothing"], ...models]);
   }
 
-  /** The request.  Throws: an Error that says what is missing. */
-  request() {
+  /** The request; data go first, and it has their name.  Throws: an Error that says what is missing; Problem. */
+  async request() {
     if (!this.model) throw new Error("Choose a network first.");
     const body = {
       model: this.model.id,
@@ -54,7 +55,7 @@ export class Question {
       budget: { seconds: positive(this.seconds.value, "seconds") },
       certificates: this.certificates.checked,
       cache: !this.anew.checked,
-      [this.kind]: this[`_${this.kind}`](),
+      [this.kind]: await this[`_${this.kind}`](),
     };
     return this.kind === "lipschitz" ? body : { ...body, semantics: this.semantics.value };
   }
@@ -76,6 +77,15 @@ export class Question {
     if (!this.around.checked) return asked;
     const [epsilon] = numbers(this.radius.value);
     return { ...asked, region: { input: this.#values(), epsilon, norm: this.norm.value, clip: this.#clip() } };
+  }
+
+  async _batch() {
+    if (!this.data.files.length) throw new Error("Choose a data set first.");
+    const radii = this.several.value.split(",").map((each) => each.trim()).filter(Boolean);
+    if (!radii.length) throw new Error("Give a radius.");
+    const about = { norm: this.norm.value, clip: this.#clip() };
+    const asked = this.sought.value === "largest" ? { largest: positive(radii[0], "radius") } : { epsilons: radii };
+    return { dataset: (await uploadData(this.data.files[0])).id, ...asked, ...about };
   }
 
   #values() {
@@ -104,6 +114,11 @@ export class Question {
     this.rows = text("all", "text");
     this.around = checkbox(false);
     this.radius = text("0.1", "decimal");
+    this.data = h("input", { type: "file", accept: ".npz" });
+    this.sought = select([["epsilons", "a verdict at each radius"], ["largest", "the radius of each, up to"]]);
+    this.several = text("0.01, 0.03", "text");
+    this.distance = field("Distance", this.norm);
+    this.within = this.#range();
     this.method = select(this.methods);
     this.seconds = text("30", "decimal");
     this.semantics = select([["real", "real arithmetic"], ["float32", "every float32 execution"]]);
@@ -112,7 +127,7 @@ export class Question {
     this.other = select([["", "nothing"]]);
     this.words = h("p", { class: "words one-line grow", role: "status" });
     this.button = h("button", { type: "submit", class: "button primary" }, "Prove it");
-    this.parts = { inputs: this.#inputs(), specification: this.#specification(), lipschitz: this.#lipschitz() };
+    this.parts = { inputs: this.#inputs(), specification: this.#specification(), lipschitz: this.#lipschitz(), batch: this.#batch() };
     this.body = h("div", { class: "question-body" });
     this.form.append(this.#kinds(), this.body, this.#common(), h("div", { class: "row" }, this.words, this.button));
     this.form.addEventListener("submit", (event) => {
@@ -132,8 +147,8 @@ export class Question {
     return [
       field("Class that must win", this.label),
       field("Radius ε", this.epsilons, "several give a curve: 0.01, 0.03, 8/255"),
-      field("Distance", this.norm),
-      this.#range(),
+      this.distance,
+      this.within,
       field("Against", this.target),
     ];
   }
@@ -152,6 +167,16 @@ export class Question {
       field("Distance of outputs", this.outward),
       field("Outputs", this.rows, "all, 3, 0,2 or pairs:3"),
       h("div", { class: "field" }, h("label", { class: "check" }, this.around, "Only around the input, within ε"), this.radius),
+    ];
+  }
+
+  #batch() {
+    return [
+      field("Data set", this.data, "an .npz file: arrays x and y, perhaps names"),
+      field("Sought", this.sought),
+      field("Radii ε", this.several, "several: 0.01, 0.03, 8/255"),
+      this.distance,
+      this.within,
     ];
   }
 
@@ -185,7 +210,8 @@ export class Question {
   }
 
   #ready() {
-    const needs = !this.model ? "A network and an input come first." : this.kind === "inputs" && !this.input ? "Choose an input." : "";
+    const first = this.kind === "batch" ? "A network comes first." : "A network and an input come first.";
+    const needs = !this.model ? first : this.kind === "inputs" && !this.input ? "Choose an input." : "";
     this.words.textContent = needs;
   }
 }

@@ -46,8 +46,8 @@ def put_together(path: Path, manifest: dict[str, Any], rows: list[dict[str, Any]
     radii = max(1, len(manifest["question"]["epsilons"]))
     for row in rows[::radii]:
         digest.add(str(row["input_sha256"]), row["label"])
-    right = {"root": root([leaf_hash(leaf) for leaf in leaves]).hex(), "rows": len(rows), "inputs": len(rows) // radii}
-    written = Manifest.read(canonical({**manifest, **right, "data": {"sha256": digest.hex()}}))
+    right = {"rows": len(rows), "inputs": len(rows) // radii, "data": {"sha256": digest.hex()}}
+    written = Manifest.read(canonical({**manifest, **right})).over(root([leaf_hash(leaf) for leaf in leaves]))
     with path.open("wb") as file:
         write_bundle(file, written, leaves, sorted(kept.items()))
     return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import zipfile
 from pathlib import Path
@@ -13,6 +14,7 @@ from batch_kit import LABELS, POINTS, ROOMY, data, put_together, taken_apart
 from provenn.api.batch.bundle import batch_item, is_batch, opened
 from provenn.api.batch.checking import BatchReport, Given, check_batch
 from provenn.api.batch.question import Question
+from provenn.api.batch.rows import canonical
 from provenn.api.batch.run import certify_batch
 from provenn.api.certification import LoadedModel, Options, load_model
 from provenn.verifier.check import CertificateRejected
@@ -203,6 +205,38 @@ def test_another_question_is_found(member: str, value: Any, verdicts: Path, tmp_
     harmless = member == "tolerance"
     with pytest.raises(CertificateRejected) if not harmless else opened(verdicts):
         check_batch(put_together(tmp_path / "b.zip", manifest, rows, kept), ROOMY)
+
+
+CLAIMED: dict[str, Any] = {
+    "model": {"sha256_file": OTHER},
+    "data": {"sha256": OTHER},
+    "question": {"epsilons": ["0.1", "0.4"], "largest": None, "tolerance": "0.5", "norm": "inf", "clip": ["0", "1"]},
+    "semantics": "float32",
+    "inputs": 5,
+    "rows": 13,
+}
+
+
+@pytest.mark.parametrize("member", [*CLAIMED, "produced_by"])
+def test_the_root_binds_what_the_manifest_claims(member: str, verdicts: Path, tmp_path: Path) -> None:
+    """Of the whole and of one row alone: who has the root knows model, data, question and how many rows there are."""
+    alone = tmp_path / "item.zip"
+    alone.write_bytes(batch_item(verdicts, 2))
+    for path in (verdicts, alone):
+        with zipfile.ZipFile(path) as archive:
+            files = {name: archive.read(name) for name in archive.namelist()}
+        manifest = json.loads(files["batch.json"])
+        assert manifest.keys() == CLAIMED.keys() | {"format", "root", "produced_by"}
+        assert manifest[member] != CLAIMED.get(member)
+        manifest[member] = CLAIMED.get(member, {"provenn": "0.0.1"})
+        with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
+            for name, content in (files | {"batch.json": canonical(manifest)}).items():
+                archive.writestr(name, content)
+        if member == "produced_by":  # not claimed
+            check_batch(tmp_path / "b.zip", ROOMY)
+            continue
+        with pytest.raises(CertificateRejected):
+            check_batch(tmp_path / "b.zip", ROOMY)
 
 
 def test_rows_left_out_or_moved_are_found(verdicts: Path, tmp_path: Path) -> None:

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+import zipfile
+from importlib.util import find_spec
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from batch_kit import LABELS, POINTS, ROOMY, put_together, taken_apart
 from cli_kit import Command
+from securesystemslib.signer import CryptoSigner
+from signing_kit import OTHER, SIGNER
 
 from provenn.api.batch.bundle import batch_item
+from provenn.api.batch.rows import canonical
+from provenn.api.signing import sign
+from provenn.api.signing_batch import statement
+from provenn.api.signing_bundle import attach
+from provenn.api.signing_keys import Keyring, published
 
 
 @pytest.fixture
@@ -39,12 +50,22 @@ def test_verdicts_kept_and_checked(provenn: Command) -> None:
         page = Path(ran.json["files"][name]).read_text()
         assert "<svg" in page
         assert not re.search(r"\bnan\b", page)
+        alone = ElementTree.parse(ran.json["files"][f"{name}_svg"]).getroot()
+        shapes = [each.get("d") for each in alone.iter("{http://www.w3.org/2000/svg}path")]
+        assert shapes == re.findall(r'<path [^>]*\bd="([^"]*)"', page)
+        if find_spec("matplotlib") is not None:
+            assert Path(ran.json["files"][f"{name}_png"]).read_bytes().startswith(b"\x89PNG")
     accepted = provenn("check", "o/batch.zip", "--model", "m.onnx", "--data", "d.npz", "--json")
     assert (accepted.code, accepted.json["accepted"], accepted.json["replayed"]) == (0, True, 6)
     assert "of 6 inputs 4 within l-infinity distance 0.1" in accepted.json["proves"]
     alone = provenn("check", "o/batch.zip", "--model", "m.onnx", "--item", "3", "--json")
     assert (alone.code, alone.json["rows"]) == (0, 1)
-    Path("row.zip").write_bytes(batch_item(Path("o/batch.zip"), 3))
+    taken = provenn("batch-item", "o/batch.zip", "3", "--out", "row.zip", "--json")
+    assert (taken.code, taken.json["row"], taken.json["index"], taken.json["signed"]) == (0, 3, 1, False)
+    assert (taken.json["root"], Path("row.zip").read_bytes()) == (ran.json["root"], batch_item(Path("o/batch.zip"), 3))
+    assert provenn("batch-item", "o/batch.zip", "12", "--out", "row.zip").code == 2
+    assert provenn("batch-item", "d.npz", "1", "--out", "no.zip").code == 13
+    assert provenn("batch-item", "none.zip", "1", "--out", "no.zip").code == 2
     assert "not checked: a row alone" in provenn("check", "row.zip", "--model", "m.onnx").out
     assert "not checked" not in provenn("check", "row.zip", "--model", "m.onnx", "--data", "d.npz").out
     manifest, rows, kept = taken_apart(Path("o/batch.zip"))
@@ -53,6 +74,48 @@ def test_verdicts_kept_and_checked(provenn: Command) -> None:
     rejected = provenn("check", "wrong.zip", "--model", "m.onnx")
     assert rejected.code == 13
     assert "row 0" in rejected.out
+
+
+def signed(path: Path, to: str, signer: CryptoSigner = SIGNER) -> str:
+    """The bundle as a service sends it."""
+    data = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        manifest = archive.read("batch.json")
+    told = statement(manifest, "m.onnx", hashlib.sha256(data).hexdigest())
+    Path(to).write_bytes(attach(data, sign(told, signer)))
+    return to
+
+
+def test_who_signed_a_batch(provenn: Command) -> None:
+    """Is one question; whether it is true another."""
+    Path("secret.pem").write_bytes(SIGNER.private_bytes)
+    Path("secret.pem").chmod(0o600)
+    Path("keys.json").write_text(published(Keyring(Path("keys"), Path("secret.pem")).folder).model_dump_json())
+    assert provenn("batch", "m.onnx", "d.npz", "--eps", "0.1", "--out", "o").code == 10
+    whole = signed(Path("o/batch.zip"), "signed.zip")
+    assert provenn("batch-item", whole, "2", "--out", "row.zip").code == 0
+    manifest, rows, kept = taken_apart(Path("o/batch.zip"))
+    rows[0]["margin"] *= 2
+    false = signed(put_together(Path("false.zip"), manifest, rows, kept), "false.zip")
+    with zipfile.ZipFile(whole) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    files["batch.json"] = canonical(manifest | {"produced_by": {"provenn": "0.0.1"}})
+    with zipfile.ZipFile("other.zip", "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    stranger = signed(Path("o/batch.zip"), "stranger.zip", OTHER)
+    for path, code, status in (
+        ("o/batch.zip", 14, "absent"),
+        (whole, 0, "valid"),
+        ("row.zip", 0, "valid"),
+        (false, 13, "valid"),
+        ("other.zip", 14, "invalid"),
+        (stranger, 14, "unknown-key"),
+    ):
+        ran = provenn("check", path, "--model", "m.onnx", "--keys", "keys.json", "--require-signature", "--json")
+        assert (ran.code, ran.json["signature"]["status"]) == (code, status), path
+        assert ran.json["accepted"] == (code != 13)
+    assert "unknown key" in provenn("check", whole, "--model", "m.onnx").out
 
 
 def test_tables_for_people(provenn: Command) -> None:

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from cli_kit import Command
+from PIL import Image
 from service_kit import SMALL, Server, mlp, serving, wait_for
 
+from provenn.api.batch.bundle import opened
 from provenn.api.batch.checking import Given, check_batch
 from provenn.api.batch.data import Data
 from provenn.api.batch.rows import Row
 from provenn.api.batch_schemas import BatchRequest
-from provenn.api.client import Client
+from provenn.api.client import Client, RequestRefused
+from provenn.api.signing import Status, examine
+from provenn.api.signing_batch import BATCH
+from provenn.api.signing_bundle import detach
+from provenn.api.signing_keys import PublicKeys
 from provenn.models.reading import read_model
 from provenn.verifier.check import CertificateRejected
 
@@ -150,14 +159,62 @@ def test_the_same_data_are_one_dataset(service: Server) -> None:
 
 
 def test_from_python(service: Server, tmp_path: Path) -> None:
-    data = Data(POINTS, tuple(LABELS), tuple(map(str, range(23))))
+    plain = Data(POINTS, tuple(LABELS), tuple(map(str, range(23))))
+    data = Data(POINTS, tuple(LABELS), tuple(f"cat/{k}.png" for k in range(23)))
     with Client(service.url) as client:
         model, dataset = client.upload(SMALL), client.upload_data(data)
-        assert dataset.id == service.dataset(POINTS, LABELS)
+        assert client.upload_data(plain).id == service.dataset(POINTS, LABELS) != dataset.id
         job = client.certify(model.id, BatchRequest(dataset=dataset.id, epsilons=["1/100"], clip=(0, 1)))
         found = client.wait(job.id)
-        bundle = tmp_path / "batch.zip"
+        bundle, keys = tmp_path / "batch.zip", client.keys()
         bundle.write_bytes(client.batch_file(job.id, "batch.zip"))
+        alone = tmp_path / "row.zip"
+        alone.write_bytes(client.batch_item(job.id, 20))
+        for wrong in (23, 10**30):
+            with pytest.raises(RequestRefused, match=r"there is no row|less"):
+                client.batch_item(job.id, wrong)
     assert found.batch is not None
-    report = check_batch(bundle, SMALL, Given(data, read_model(SMALL)[1], (4,)))
-    assert (report.rows, report.root) == (23, found.batch.root)
+    assert rows(service, job.id)[7].name == "cat/7.png"
+    given, whole = Given(data, read_model(SMALL)[1], (4,)), hashlib.sha256(detach(bundle.read_bytes())).hexdigest()
+    for path, count in ((bundle, 23), (alone, 1)):
+        report = check_batch(path, SMALL, given)
+        assert (report.rows, report.root) == (count, found.batch.root)
+        with opened(path) as opened_again:
+            said = examine(opened_again.signed(), SMALL, keys, BATCH)
+            assert (said.status, said.certificate) == (Status.VALID, whole)
+            assert examine(opened_again.signed(), SMALL, PublicKeys(), BATCH).status == Status.UNKNOWN_KEY
+            assert examine(opened_again.signed(), mlp([4, 6, 2]), keys, BATCH).status == Status.INVALID
+    with pytest.raises(CertificateRejected, match="data"):
+        check_batch(bundle, SMALL, replace(given, data=plain))
+
+
+def test_a_service_does_the_work_of_the_command(
+    service: Server, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And every row is proved again here; images keep the names of their files."""
+    monkeypatch.chdir(tmp_path)
+    provenn = Command(capsys)
+    Path("m.onnx").write_bytes(SMALL)
+    for number, pixels in enumerate(POINTS[:4]):
+        Path(f"images/{number % 2}").mkdir(parents=True, exist_ok=True)
+        Image.fromarray((255 * pixels.reshape(2, 2)).astype(np.uint8)).save(f"images/{number % 2}/photo {number}.png")
+    Path("keys.json").write_bytes(service.client.get("/v1/keys").content)
+    about = ("--eps", "0.5,1", "--method", "crown", "--clip", "0", "255", "--divide", "255")
+    ran = provenn("batch", "m.onnx", "images", *about, "--server", service.url, "--out", "o", "--json")
+    assert (ran.code in (0, 10, 11), ran.json["inputs"], ran.json["rows"]) == (True, 4, 8), ran.err
+    assert ran.json["root"] == service.job(ran.json["job"])["result"]["batch"]["root"]
+    told = [Row.from_json(line) for line in Path("o/results.jsonl").read_text().splitlines()]
+    assert told[2].name == "0/photo 2.png"
+    assert all(row.seconds >= 0 for row in told)
+    require = ("--model", "o/model.onnx", "--data", "images", "--keys", "keys.json", "--require-signature", "--json")
+    checked = provenn("check", "o/batch.zip", *require)
+    assert (checked.code, checked.json["signature"]["status"], checked.json["replayed"]) == (
+        0,
+        "valid",
+        sum(row.verdict == "falsified" for row in told),
+    )
+    taken = provenn("batch-item", ran.json["job"], "5", "--server", service.url, "--out", "row.zip", "--json")
+    assert (taken.code, taken.json["name"], taken.json["signed"]) == (0, told[5].name, True)
+    alone = provenn("check", "row.zip", *require)
+    assert (alone.code, alone.json["rows"], alone.json["root"]) == (0, 1, ran.json["root"])
+    assert provenn("batch-item", "0" * 32, "5", "--server", service.url, "--out", "none.zip").code == 2

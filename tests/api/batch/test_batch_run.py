@@ -145,12 +145,15 @@ def test_a_killed_run_goes_on(model: LoadedModel, monkeypatch: pytest.MonkeyPatc
     kept = sorted(path.name for path in (tmp_path / "work").iterdir())
     assert kept == ["00000.zip", "00001.zip", "about.json"]
     monkeypatch.setattr(run, "MOST", 1)
-    with pytest.raises(InvalidFile, match="another batch: it differs in question"):
+    with pytest.raises(InvalidFile, match="or of another version: it differs in question"):
         certify_batch(model, data(), Question((0.1,)), OPTIONS, tmp_path)
     with pytest.raises(InvalidFile, match="differs in data"):
         certify_batch(model, data(POINTS, reversed(LABELS)), Question(RADII), OPTIONS, tmp_path)
     with pytest.raises(InvalidFile, match="differs in model"):
         certify_batch(replace(model, sha256="0" * 64), data(), Question(RADII), OPTIONS, tmp_path)
+    with monkeypatch.context() as changed, pytest.raises(InvalidFile, match="differs in versions"):
+        changed.setattr(run, "provenn_version", lambda: "0.0.1")
+        certify_batch(model, data(), Question(RADII), OPTIONS, tmp_path)
     said: list[int] = []
     resumed = certify_batch(model, data(), Question(RADII), OPTIONS, tmp_path, lambda k, n, _: said.append(k))
     assert min(said) >= 6

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from access_kit import SUBMIT, bearer, new_key
+from access_kit import SUBMIT, new_key
 from playwright.sync_api import Browser, FilePayload, FloatRect, Page, expect
 from service_kit import SMALL, Server, mlp, serving
 from web_kit import Tab, asked, browsing, downloaded, keep, picture_network, tab, uploaded, written
@@ -181,13 +181,22 @@ def test_two_networks_side_by_side_at_several_radii(window: Tab) -> None:
     expect(page.get_by_role("region", name="Recent jobs")).to_contain_text("pictures.onnx")
 
 
-def test_a_batch_has_its_curve_and_its_files(window: Tab, site: Server, key: str, tmp_path: Path) -> None:
+def test_a_batch_has_its_curve_and_its_files(window: Tab) -> None:
     page = window.page
     uploaded(page, SMALL)
-    site.client.headers.update(bearer(key))
-    asked_for = {"dataset": site.dataset([INPUT] * 3, [1, 1, 0]), "epsilons": [0.0001, 5], "model": site.model(SMALL)}
-    job = site.client.post("/v1/batches", json=asked_for | {"budget": {"seconds": 20}}).json()["id"]
-    page.goto(f"{site.url}/#/jobs/{job}")
+    page.get_by_text("Many inputs", exact=True).click()
+    page.get_by_label("Radii").fill("1/10000, 5")
+    page.get_by_label("Seconds at most").fill("20")
+    page.get_by_role("button", name="Prove it").click()
+    expect(page.locator("#question .words.bad")).to_have_text("Choose a data set first.")
+    page.get_by_label("Data set").set_input_files(files("text.npz", b"no data"))
+    page.get_by_role("button", name="Prove it").click()
+    expect(page.locator("#question .words.bad")).to_contain_text("text.npz: is not a complete .npz file")
+    window.complaints = [each for each in window.complaints if "422" not in each]  # the browser's own line about it
+    data = io.BytesIO()
+    np.savez(data, x=np.array([INPUT] * 3, np.float32), y=[1, 1, 0], names=["a.png", "b.png", "c.png"])
+    page.get_by_label("Data set").set_input_files(files("data.npz", data.getvalue()))
+    page.get_by_role("button", name="Prove it").click()
     over(page, "falsified")
     expect(page.get_by_role("img", name="Certified radius of the batch; certified")).to_be_visible()
     expect(page.get_by_role("region", name="Accuracies by radius")).to_contain_text("66.7 %")

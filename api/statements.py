@@ -1,7 +1,8 @@
-"""Statements about Lipschitz constants and derivatives in words, from their files. Nothing here loads torch."""
+"""What certificates prove in words, from their files. Nothing here loads torch."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from fractions import Fraction
@@ -9,6 +10,22 @@ from typing import Any
 
 DISTANCE = {"2": "l2", "inf": "l-infinity", "1": "l1"}
 DIGITS, SHOWN = 8, 6
+
+
+def stated(files: Mapping[str, bytes]) -> str:
+    """What an accepted certificate proves, in a sentence; `files` have been checked."""
+    name = json.loads(files["manifest.json"])["specification"]["file"]
+    what = json.loads(files[name], parse_float=str, parse_int=str) if name.endswith(".json") else {}
+    if what.get("kind") == "lipschitz":
+        return lipschitz(what, name)
+    if what.get("kind") == "jacobian":
+        return jacobian(what, name)
+    if what.get("kind") != "robustness":
+        return f"no input of the sets in its {name} has an unsafe output"
+    within = f" with values in [{', '.join(what['clip'])}]" if what.get("clip") else ""
+    norm = DISTANCE[what.get("norm", "inf")]
+    wins = f"class {what['label']} wins" + (f" over class {what['target']}" if what.get("target") else "")
+    return f"{wins} for every input within {norm} distance {what['epsilon']} of the one in its {name}{within}"
 
 
 def lipschitz(what: Mapping[str, Any], name: str) -> str:
