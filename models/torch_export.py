@@ -22,6 +22,29 @@ def export(module: nn.Module, input_shape: tuple[int, ...]) -> bytes:
     Every submodule's training flag is put back as it was. Never for files of strangers: a module is code.
     Raises: InvalidModel if onnxscript is missing or torch's exporter refuses the module, with its cause.
     """
+    with _inference(module), _quiet():
+        program = _exported(module, input_shape, optimize=True)
+        return bytes(program.model_proto.SerializeToString())
+
+
+def export_with_names(module: nn.Module, input_shape: tuple[int, ...]) -> bytes:
+    """As `export`, every parameter and buffer that is read stored under its name in the module.
+
+    Its numbers are hidden from the exporter's optimizer, which would fold them or merge equal ones.
+    """
+    with _inference(module), _quiet():
+        program = _exported(module, input_shape, optimize=False)
+        hidden = {value: value.const_value for value in program.model.graph.initializers.values()}
+        for value in hidden:
+            value.const_value = None
+        program.optimize()
+        for value, numbers in hidden.items():
+            value.const_value = numbers
+        return bytes(program.model_proto.SerializeToString())
+
+
+def _exported(module: nn.Module, input_shape: tuple[int, ...], optimize: bool) -> torch.onnx.ONNXProgram:
+    """What torch's exporter makes.   Raises: InvalidModel."""
     if find_spec("onnxscript") is None:
         raise InvalidModel('exporting a torch module needs onnxscript: pip install "provenn[export]"')
     if not all(isinstance(size, int) and size > 0 for size in input_shape):
@@ -29,17 +52,21 @@ def export(module: nn.Module, input_shape: tuple[int, ...]) -> bytes:
     like = next((p for p in module.parameters()), torch.zeros(0))
     example = torch.zeros((2, *input_shape), dtype=like.dtype, device=like.device)
     try:
-        with _inference(module), _quiet():
-            batch = torch.export.Dim("batch")
-            program = torch.onnx.export(
-                module, (example,), dynamo=True, dynamic_shapes=({0: batch},), opset_version=OPSET, verbose=False
-            )
+        program = torch.onnx.export(
+            module,
+            (example,),
+            dynamo=True,
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            opset_version=OPSET,
+            optimize=optimize,
+            verbose=False,
+        )
     except torch.onnx.OnnxExporterError as refusal:
         cause = refusal.__cause__ or refusal
         reason = next(iter(str(cause).strip().splitlines()), "")
         raise InvalidModel(f"torch's exporter refuses this module: {type(cause).__name__}: {reason}") from refusal
     assert program is not None
-    return bytes(program.model_proto.SerializeToString())
+    return program
 
 
 @contextmanager
@@ -57,12 +84,14 @@ def _inference(module: nn.Module) -> Iterator[None]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keeps in what torch's exporter says about itself: deprecated calls of its own, operators it would also know."""
-    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    names = ("torch.onnx._internal.exporter._registration", "onnx_ir.passes.common.initializer_deduplication")
+    levels = {logger: logger.level for logger in map(logging.getLogger, names)}
+    for logger in levels:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in levels.items():
+            logger.setLevel(level)

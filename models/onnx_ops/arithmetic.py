@@ -9,6 +9,7 @@ from math import prod
 
 import numpy as np
 
+from provenn.models.live_array import as_array
 from provenn.models.onnx_ops.folding import whole
 from provenn.models.onnx_ops.plan import Constant, Node, Plan, Value, tensor
 from provenn.models.tensors import Array
@@ -202,7 +203,7 @@ def expanded(plan: Plan, node: Node, x: Value, shape: Shape) -> Value:
 
 def _folded(plan: Plan, node: Node, x: Constant, y: Constant, function: Callable[[Array, Array], Array]) -> Constant:
     node.require(x.floating == y.floating, "its constants have different types")
-    return plan.fold(node, [x, y], lambda a, b: whole(np.asarray(function(a, b))), _broadcast(node, x, y), x.floating)
+    return plan.fold(node, [x, y], lambda a, b: whole(as_array(function(a, b))), _broadcast(node, x, y), x.floating)
 
 
 def _quotient(a: Array, b: Array) -> Array:
@@ -210,7 +211,7 @@ def _quotient(a: Array, b: Array) -> Array:
     if not np.all(b):
         raise ZeroDivisionError("division by zero")
     if a.dtype.kind == "f":
-        return np.asarray(a / b)
+        return as_array(a / b)
     return np.asarray(np.sign(a) * np.sign(b) * (np.abs(a) // np.abs(b)))
 
 

@@ -14,6 +14,7 @@ from string import ascii_letters, ascii_lowercase
 
 import numpy as np
 
+from provenn.models.live_array import as_array
 from provenn.models.onnx_ops.folding import whole
 from provenn.models.onnx_ops.movement import transposed
 from provenn.models.onnx_ops.plan import Constant, Node, Plan, Value, Variable, tensor
@@ -181,7 +182,7 @@ def _product(factors: Sequence[tuple[str, Shape]], result: str) -> Callable[...,
 
     def compute(*arrays: Array) -> Array:
         squeezed = [a.reshape([n for n in a.shape if n > 1]) for a in arrays]
-        return np.asarray(np.einsum(equation, *squeezed, optimize=True))
+        return as_array(np.einsum(equation, *squeezed, optimize=True))
 
     return compute
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 
+from provenn.models.live_array import LiveArray
 from provenn.models.tensors import Array
 from provenn.verifier.errors import InvalidModel, UnsupportedOp
 from provenn.verifier.ops.base import Shape
@@ -78,16 +79,22 @@ class Folding:
             raise UnsupportedOp(fold.name, fold.operator, JUMPS)
         return numbers
 
-    def arrays(self, places: Iterable[int]) -> dict[int, Array]:
-        """The numbers of folds and of their sources, float64 or int64, every fold run once and in order."""
-        needed = set(places)
+    def arrays(self, places: Iterable[int], given: Mapping[int, Array] | None = None) -> dict[int, Array]:
+        """The numbers of folds and of their sources, float64 or int64, every fold run once and in order.
+
+        given: numbers that some folds are to have instead of their own.
+        """
+        needed, arrays = set(places), dict(given or {})
         for place in range(len(self._folds) - 1, -1, -1):
-            if place in needed:
+            if place in needed and place not in arrays:
                 needed.update(self._folds[place].sources)
-        arrays: dict[int, Array] = {}
-        for place in sorted(needed):
+        for place in sorted(needed - arrays.keys()):
             arrays[place] = widened(self.run(place, [arrays[s] for s in self._folds[place].sources]))
         return arrays
+
+    def stored(self) -> dict[str, int]:
+        """The places of the numbers that are stored, by name; of several of one name the first."""
+        return {f.name: place for place, f in reversed([*enumerate(self._folds)]) if not f.operator and not f.sources}
 
     def single(self, place: int) -> Array:
         """A fold's numbers where every fold on the way to them is rounded to float32; kept for the next to ask.
@@ -117,7 +124,9 @@ def _narrow(fold: Fold, numbers: Array, sources: Sequence[Array]) -> Array:
 
 
 def widened(array: Array) -> Array:
-    """A copy in float64 or int64: every number of a narrower type is kept exactly."""
+    """A copy in float64 or int64: every number of a narrower type is kept exactly; live numbers as they are."""
+    if isinstance(array, LiveArray):
+        return array
     return np.array(array, dtype=np.float64 if array.dtype.kind == "f" else np.int64, order="C")
 
 

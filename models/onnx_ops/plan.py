@@ -6,7 +6,7 @@ is held by a node of shape s (`lead`); any other value by a node of its whole ON
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any, ClassVar
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from provenn.models.limits import Limits
+from provenn.models.live_array import LiveArray, as_array
 from provenn.models.onnx_ops.folding import JUMPS, STEPS, Compute, Fold, Folding, blamed, whole, widened
 from provenn.models.tensors import Array
 from provenn.verifier.errors import InvalidModel, ResourceLimit, UnsupportedOp
@@ -275,15 +276,23 @@ class Plan:
 
         Raises: InvalidModel if a constant is not finite, or an op refuses its parameters or its inputs' shapes.
         """
+        graph = self.made(output)
+        for node in graph.nodes[1:]:
+            _require_shape(node, [graph.nodes[i].shape for i in node.inputs])
+        return graph
+
+    def made(self, output: Value, given: Mapping[int, Array] | None = None) -> Graph:
+        """The graph with `given` numbers for some folds (by place) instead of their own; shapes are not looked at.
+
+        Raises: InvalidModel if a constant is not finite, or an op refuses its parameters.
+        """
         live = {0, output.step}
         for index in range(output.step, 0, -1):
             if index in live:
                 live.update(self.nodes[index].inputs)
         place = {old: new for new, old in enumerate(sorted(live))}
-        arrays = self.folding.arrays(c.step for index in place for c in self.nodes[index].parameters)
+        arrays = self.folding.arrays((c.step for index in place for c in self.nodes[index].parameters), given)
         nodes = [_graph_node(self.nodes[old], [place[i] for i in self.nodes[old].inputs], arrays) for old in place]
-        for node in nodes[1:]:
-            _require_shape(node, [nodes[i].shape for i in node.inputs])
         return Graph(tuple(nodes))
 
     def _folded_op(self, node: Node, make: MakeOp, sources: list[Constant], count: int, shape: Shape) -> Constant:
@@ -291,8 +300,12 @@ class Plan:
         shapes = [c.held_shape for c in sources[:count]]
 
         def compute(*arrays: Array) -> Array:
-            inputs = [torch.from_numpy(a.reshape(1, *s)) for a, s in zip(arrays[:count], shapes, strict=True)]
-            return whole(np.asarray(make(*arrays[count:]).forward(*inputs).reshape(shape).numpy()))
+            inputs = [_held(a.reshape(1, *s)) for a, s in zip(arrays[:count], shapes, strict=True)]
+            op, live = make(*arrays[count:]), next((_held(a) for a in arrays if isinstance(a, LiveArray)), None)
+            if live is not None:
+                value = op.to(live.device, torch.float64).forward(*(x.to(live.device) for x in inputs))
+                return as_array(LiveArray(value.reshape(shape)))
+            return whole(np.asarray(op.forward(*inputs).reshape(shape).numpy()))
 
         return self.fold(node, sources, compute, shape, all(c.floating for c in sources[:count]))
 
@@ -323,8 +336,15 @@ def op_of(plan: Plan, step: int) -> tuple[Op | None, int]:
 
 
 def tensor(array: Array) -> torch.Tensor:
-    """A parameter of an op, in float64; the array itself where it is one already."""
+    """A parameter of an op, in float64; the array itself where it is one already, the tensor of live numbers."""
+    if isinstance(array, LiveArray):
+        return array.values
     return torch.from_numpy(np.require(array, np.float64, ["C", "W"]))
+
+
+def _held(array: Array) -> torch.Tensor:
+    """As an input of an op."""
+    return array.values if isinstance(array, LiveArray) else torch.from_numpy(array)
 
 
 def _constants(values: Sequence[Value]) -> list[Constant]:

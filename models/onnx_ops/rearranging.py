@@ -12,6 +12,7 @@ from math import prod
 import numpy as np
 import torch
 
+from provenn.models.live_array import as_array
 from provenn.models.onnx_ops.arithmetic import ONE, added, over
 from provenn.models.onnx_ops.plan import Constant, Node, Plan, Value, Variable, tensor
 from provenn.models.tensors import Array
@@ -36,7 +37,7 @@ def rearranged(plan: Plan, node: Node, parts: Sequence[Value], shape: Shape, mov
     constants = [p for p in parts if isinstance(p, Constant)]
     if len(constants) == len(parts):
         node.require(len({c.floating for c in constants}) == 1, "its constants have different types")
-        return plan.fold(node, constants, lambda *a: np.asarray(move(*a)), shape, constants[0].floating)
+        return plan.fold(node, constants, lambda *a: as_array(move(*a)), shape, constants[0].floating)
     node.require(all(c.floating for c in constants), "a computed tensor meets a constant of whole numbers")
     # Cells of variables are numbered one after the other, cells of constants are zeros.
     order = np.full(starts[-1] + 1, -1)

@@ -62,7 +62,7 @@ class Adjoint(_Of):
     def magnitude(self, *radii: Tensor) -> Tensor:
         """G |J|."""
         zeros = [radii[0].new_zeros((len(radii[0]), *shape)) for shape in self.shapes]
-        return vector_jacobian(self.function.magnitude, zeros, radii[0])[self.position]
+        return vector_jacobian(self.function.magnitude, zeros, radii[0], self.function.live)[self.position]
 
     def adjoint(self, coefficients: Tensor, shapes: Sequence[Shape]) -> tuple[Tensor, ...]:
         """The linear op itself, its other inputs 0."""

@@ -126,6 +126,11 @@ class Op(ABC):
         """For every input where a tighter bound could tighten the linear bounds: [batch, *input] of bool, or None."""
         return tuple(x.lower < x.upper for x in inputs)
 
+    @property
+    def live(self) -> bool:
+        """Whether gradients of a parameter are asked for."""
+        return any(v.requires_grad for v in vars(self).values() if isinstance(v, Tensor))
+
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Op:
         """The same op with its parameters on `device`, rounded to `dtype`."""
         moved = {f.name: v.to(device, dtype) for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)}
@@ -188,7 +193,7 @@ class Affine(Op):
     def adjoint(self, coefficients: Tensor, shapes: Sequence[Shape]) -> tuple[Tensor, ...]:
         """A -> A J_i for every input i: the vector-Jacobian product. [rows, *output] -> [rows, *input_i]."""
         zeros = [coefficients.new_zeros((coefficients.shape[0], *shape)) for shape in shapes]
-        return vector_jacobian(self.apply, zeros, coefficients)
+        return vector_jacobian(self.apply, zeros, coefficients, self.live)
 
     def offset(self, shapes: Sequence[Shape], like: Tensor) -> Tensor:
         """apply(0): [1, *output]."""

@@ -130,7 +130,6 @@ class Multiply(Relaxed):
         return first, second
 
 
-@torch.no_grad()
 def positive_share(x: Interval) -> Tensor:
     """Which part of the box is positive: in [0, 1]."""
     return (x.upper / (x.upper - x.lower).clamp(min=torch.finfo(x.upper.dtype).tiny)).clamp(0, 1)

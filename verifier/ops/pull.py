@@ -33,12 +33,15 @@ def weighed(coefficients: Tensor, values: Tensor) -> Tensor:
     return torch.einsum("sbn,bn->sb", rows, values.reshape(values.shape[0], -1))
 
 
-def vector_jacobian(function: Callable[..., Tensor], zeros: Sequence[Tensor], rows: Tensor) -> tuple[Tensor, ...]:
+def vector_jacobian(
+    function: Callable[..., Tensor], zeros: Sequence[Tensor], rows: Tensor, live: bool = False
+) -> tuple[Tensor, ...]:
     """The rows [rows, *output] times the matrices of a function that is affine in inputs like `zeros` [rows, *input_i].
 
-    Differentiable in the rows where they ask for it. torch.func.vjp is the same after an import of 1.8 s.
+    Differentiable in the rows where they ask for it; live: and in the function's parameters. torch.func.vjp is the same
+    after an import of 1.8 s.
     """
-    follow = torch.is_grad_enabled() and rows.requires_grad
+    follow = torch.is_grad_enabled() and (live or rows.requires_grad)
     with torch.enable_grad():
         leaves = [zero.detach().requires_grad_() for zero in zeros]
         value = function(*leaves)

@@ -93,10 +93,7 @@ class _Tangents:
         self.at_lower, at_upper = self.psi(self.lower), self.psi(self.upper)
         self.largest = torch.maximum(self.lower.abs(), self.upper.abs())
         self.values = self.at_lower.abs() + at_upper.abs()
-        # The root moves with the box, but the line at it touches psi at l as well: to first order, nothing is lost
-        # by taking it as fixed where gradients are taken.
-        with torch.no_grad():
-            root = self.op.width * tangent_point(-self.lower.clamp(max=0) / self.op.width)
+        root = self.op.width * moving_tangent_point(-self.lower.clamp(max=0) / self.op.width)
         self.first = torch.minimum(torch.where(self.lower < 0, root, self.lower), self.upper)
         # By the mean value theorem the chord's slope lies between the extremes of psi', whatever the rounding of
         # a difference quotient over a tiny interval.
@@ -132,6 +129,24 @@ class _Tangents:
         unit, least = torch.finfo(slope.dtype).eps, torch.finfo(slope.dtype).tiny
         slack = ULPS * (unit * (self.values + slope * self.largest) + least)
         return slope, value - slope * through + slack
+
+
+def moving_tangent_point(a: Tensor) -> Tensor:
+    """`tangent_point`, with the root's derivative in a where gradients are taken.
+
+    With K and G as there, G(d; a) = 0 moves d by  (1 - dK/da) / G',  dK/da = (1 - T^2) (1 + cosh 2d) / 2.
+    For small a the root is a / 2.
+    """
+    with torch.no_grad():
+        d = tangent_point(a)
+    if not (torch.is_grad_enabled() and a.requires_grad):
+        return d
+    with torch.no_grad():
+        T, cosh = torch.tanh(a), torch.cosh(2 * d)
+        growth = cosh + T * torch.sinh(2 * d) - 1
+        rate = (1 - (1 - T * T) * (1 + cosh) / 2) / growth.clamp(min=torch.finfo(a.dtype).tiny)
+        rate = torch.where(growth > torch.finfo(a.dtype).eps ** 0.5, rate, 0.5)
+    return d + rate * (a - a.detach())
 
 
 def tangent_point(a: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -76,13 +77,7 @@ class Tangents:
     @torch.no_grad()
     def _tangents(self, start: Tensor, end: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(first, last, whether there is any point between them), by halving and secants in turn."""
-        across = torch.stack([self.lower.expand_as(start), self.upper.expand_as(start)])
-        target = torch.stack([self.at_lower, self.at_upper])
-
-        def excess(place: Tensor) -> Tensor:
-            point, slope = self.function.contact(place)
-            return self.sign * (self.function.value(point) + slope * (across - point)) - target
-
+        excess = self._excess(start)
         good, bad = torch.stack([end, start]), torch.stack([start, end])
         over, under = excess(bad), excess(good)
         all_good, possible = over <= 0, under <= 0
@@ -96,12 +91,35 @@ class Tangents:
         first, last = torch.where(all_good, torch.stack([start, end]), good)
         return first, last, possible[0] & possible[1] & (first <= last)
 
+    def _excess(self, like: Tensor) -> Callable[[Tensor], Tensor]:
+        """Unfolded coordinates [2, sides, batch, *node] -> how far the tangents there are above g at l, and at u."""
+        across = torch.stack([self.lower.expand_as(like), self.upper.expand_as(like)])
+        target = torch.stack([self.at_lower, self.at_upper])
+
+        def excess(place: Tensor) -> Tensor:
+            point, slope = self.function.contact(place)
+            return self.sign * (self.function.value(point) + slope * (across - point)) - target
+
+        return excess
+
+    def _moving(self, first: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
+        """The same points with derivatives in l and u that keep the excess 0: a step of Newton's of length 0."""
+        place, excess = torch.stack([first, last]), self._excess(first)
+        free = place.clone().requires_grad_()
+        (rate,) = torch.autograd.grad(excess(free).sum(), free, retain_graph=True)
+        level = excess(place)
+        step = (level - level.detach()) / torch.where(rate == 0, float("inf"), rate)
+        moving = place - step
+        return moving[0], moving[1]
+
     def _search(self, start: Tensor, end: Tensor) -> None:
         start, end = start.expand_as(self.at_lower), end.expand_as(self.at_lower)
         first, last, found = self._tangents(start, end)
         # Between last and first every tangent is above the chord at both ends: there the piece cannot bind it.
         between = (first + last) / 2
-        # Ends of the box move with it, where gradients are taken; points found in between stay.
+        if torch.is_grad_enabled() and self.at_lower.requires_grad:
+            first, last = self._moving(first, last)
+        # Where gradients are taken, ends of the box move with it, and so do the points found in between.
         self.first = torch.where(found, torch.where(first <= start, start, first), between)
         self.last = torch.where(found, torch.where(last >= end, end, last), between)
         self.touches = found | self.thin
