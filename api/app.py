@@ -36,6 +36,7 @@ from provenn.api.routes import (
     models,
     nodes,
     page,
+    schemas,
     system,
     tickets,
     webhooks,
@@ -83,7 +84,7 @@ def create_app(settings: Settings) -> FastAPI:
     for part in (models, datasets):
         app.include_router(part.router, max_body_size=settings.upload_limit)
     about_jobs = (jobs, batches, events, certificates)
-    for other in (*about_jobs, tickets, webhooks, keys, api_keys, audit, nodes, metrics, demo, system):
+    for other in (*about_jobs, tickets, webhooks, keys, api_keys, audit, nodes, metrics, demo, schemas, system):
         app.include_router(other.router, max_body_size=settings.request_limit)
     if settings.web_page:
         page.install(app, settings)

@@ -20,6 +20,7 @@ from provenn.api.results import Counterexample as Counterexample
 from provenn.api.results import ItemResult as ItemResult
 from provenn.models.limits import Limits
 from provenn.models.onnx_bytes import decompressed
+from provenn.models.parametrization import Parametrized
 from provenn.models.reading import Executor, read_model
 from provenn.solvers.attack import Replayed, replay
 from provenn.solvers.base import Budget, Outcome, Problem, Progress, Result, Verdict, silent
@@ -81,12 +82,20 @@ class LoadedModel:
     sha256: str = ""
 
 
-def load_model(data: bytes, slopes: bool = False) -> LoadedModel:
+def load_model(data: bytes, slopes: bool = False, given: bytes | None = None) -> LoadedModel:
     """Reads a file three times, independently, and compares the readings at a random point.
 
     slopes: for Lipschitz claims: the kernel also reads functions of which it knows slopes alone, and implicit layers,
-    and compares where it has intervals.   Raises: InvalidModel, UnsupportedOp, ResourceLimit.
+    and compares where it has intervals. given: the network that the file is composed with, if it begins with a layer of
+    parameters: what is executed is that network, at the inputs that the layer makes.
+    Raises: InvalidModel, UnsupportedOp, ResourceLimit.
     """
+    model = _read_thrice(data, slopes)
+    executor = Parametrized.of(data, given)
+    return model if executor is None else replace(model, executor=executor)
+
+
+def _read_thrice(data: bytes, slopes: bool) -> LoadedModel:
     graph, executor = read_model(data)
     digest = hashlib.sha256(decompressed(data, Limits())).hexdigest()
     x, exact = _random_point(graph)
@@ -166,8 +175,17 @@ def certify(
             part = replace(problem, cases=specification.cases)
             item = _confirmed(model, specification, (item, outcomes), part, budget, options)
             progress(done + 1, len(specifications), "certificate")
-        items.append(item)
+        items.append(_seen(model.executor, item))
     return items
+
+
+def _seen(executor: Executor, item: ItemResult) -> ItemResult:
+    """Of a counterexample in parameters also the input of the given network that they make."""
+    found = item.counterexample
+    if found is None or not isinstance(executor, Parametrized):
+        return item
+    point = np.array(found.input, np.float32).reshape(1, *executor.input_shape)
+    return replace(item, counterexample=replace(found, original=executor.image(point).ravel().tolist()))
 
 
 def require_device(name: str) -> str:

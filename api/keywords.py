@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from provenn.api.domain import Domain, Place
     from provenn.api.lipschitz_question import Question
+    from provenn.api.tightness import Question as TightnessQuestion
 
 Shape: TypeAlias = tuple[int, ...]
 Given: TypeAlias = str | Path | bytes
@@ -73,6 +74,44 @@ class Robustness:
 
 @dataclass(frozen=True)
 class RobustnessHere(Robustness):
+    """The same, and where to compute."""
+
+    device: str = "cpu"
+
+
+class HowProvedThere(TypedDict, total=False):
+    """What `Client.prove` takes besides the question, by name; the defaults are those of `Proving`."""
+
+    method: str
+    timeout: float
+    seed: int
+    semantics: Literal["real", "float32"]
+
+
+class HowProved(HowProvedThere, total=False):
+    """What `prove` takes besides the question, by name; the defaults are those of `ProvingHere`."""
+
+    device: str
+
+
+@dataclass(frozen=True)
+class Proving:
+    """Of a specification; see `provenn.prove`."""
+
+    method: str = "auto"
+    timeout: float = 60.0
+    seed: int = 0
+    semantics: Literal["real", "float32"] = "real"
+
+    def derivatives(self) -> tuple[str, float, int]:
+        """Method, seconds and seed, of a document of kind monotone.   Raises: InvalidSpecification for float32."""
+        if self.semantics != "real":
+            raise InvalidSpecification("kind monotone is about real arithmetic: leave out semantics float32")
+        return "bab" if self.method == "auto" else self.method, self.timeout, self.seed
+
+
+@dataclass(frozen=True)
+class ProvingHere(Proving):
     """The same, and where to compute."""
 
     device: str = "cpu"
@@ -142,6 +181,32 @@ class Constant(Constants):
         if self.at is None or self.eps is None:
             return found
         return replace(found, region=Around(_flat("at", self.at, shape), self.eps, self.region_norm, self.clip))
+
+
+class HowTightness(TypedDict, total=False):
+    """What `tightness` takes besides network and inputs, by name; the defaults are those of `Measuring`."""
+
+    labels: Sequence[int] | np.ndarray | None
+    eps: float
+    clip: tuple[float, float] | None
+    layers: bool
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """At inputs; see `provenn.tightness`."""
+
+    labels: Sequence[int] | np.ndarray | None = None
+    eps: float = 0.1
+    clip: tuple[float, float] | None = None
+    layers: bool = True
+
+    def question(self, x: np.ndarray, shape: Shape) -> TightnessQuestion:
+        """For inputs of this shape.   Raises: InvalidSpecification if they do not fit, or make no sense."""
+        from provenn.api.tightness import Question, batch
+
+        labels = None if self.labels is None else np.atleast_1d(np.asarray(self.labels, np.int64))
+        return Question(batch(x, shape), labels, float(self.eps), self.clip, self.layers)
 
 
 class HowDerivatives(TypedDict, total=False):

@@ -62,11 +62,15 @@ class Trend(StrEnum):
 
 @dataclass(frozen=True)
 class Question:
-    """rows: of outputs, as for Lipschitz constants; columns: inputs; places: regions, in each of which it is asked."""
+    """rows: of outputs, as for Lipschitz constants; columns: inputs; places: regions, in each of which it is asked.
+
+    expected: the trend that every dependence has to have, "increasing" or "decreasing"; None: either.
+    """
 
     columns: tuple[int, ...]
     places: tuple[Place, ...]
     rows: str = "all"
+    expected: str | None = None
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,17 @@ class Dependence:
                 return Trend.DECREASING
         return Trend.NEITHER if self.fall and self.rise else Trend.UNKNOWN
 
+    def contradicts(self, expected: str | None) -> bool:
+        """Whether a pair shows another trend; without one expected: both that it falls and that it rises."""
+        if expected is None:
+            return self.trend == Trend.NEITHER
+        return (self.fall if expected == Trend.INCREASING else self.rise) is not None
+
+    def is_as(self, expected: str | None) -> bool:
+        """Whether this trend is proved; without one expected: whether any is."""
+        decided = (Trend.INCREASING, Trend.DECREASING) if expected is None else (expected,)
+        return self.trend in (*decided, Trend.CONSTANT)
+
 
 @dataclass(frozen=True, eq=False)
 class MonotonicityResult:
@@ -118,7 +133,7 @@ class MonotonicityResult:
 
     assurance: `checked` where something is proved; certificate: the bundle's files then; reason: why not everything is
     decided; timed_out, interrupted: whether the end of the time, or Ctrl-C, is why. origin: where a service has
-    answered.
+    answered. expected: as the question has it.
     """
 
     dependences: tuple[Dependence, ...]
@@ -131,16 +146,16 @@ class MonotonicityResult:
     timed_out: bool = False
     interrupted: bool = False
     origin: Origin | None = None
+    expected: str | None = None
 
     @property
     def verdict(self) -> str:
-        """Falsified where a trend is neither, verified where every one is proved, else timeout or unknown."""
-        trends = [each.trend for each in self.dependences]
-        if Trend.NEITHER in trends:
+        """Falsified where pairs contradict, verified where all are proved, as expected; else timeout or unknown."""
+        if any(each.contradicts(self.expected) for each in self.dependences):
             return str(Verdict.FALSIFIED)
-        if Trend.UNKNOWN in trends:
-            return str(Verdict.TIMEOUT if self.timed_out else Verdict.UNKNOWN)
-        return str(Verdict.VERIFIED)
+        if all(each.is_as(self.expected) for each in self.dependences):
+            return str(Verdict.VERIFIED)
+        return str(Verdict.TIMEOUT if self.timed_out else Verdict.UNKNOWN)
 
     def _repr_html_(self) -> str:
         """For notebooks: a row a dependence."""
@@ -218,7 +233,8 @@ class _Run:
         files = None if prover is None else self._certificate(prover)
         seconds, checked = time.monotonic() - start, None if files is None else "checked"
         about = (tuple(self.found), self.options.method, seconds, checked, files, self._why(), self.stats)
-        return MonotonicityResult(*about, timed_out=self.timed_out, interrupted=self.interrupted)
+        ended, expected = (self.timed_out, self.interrupted), self.question.expected
+        return MonotonicityResult(*about, *ended, expected=expected)
 
     def _why(self) -> str | None:
         """Not everything is decided."""

@@ -12,8 +12,12 @@ from provenn.api.lipschitz import LipschitzResult
 from provenn.api.monotonicity import Dependence as Found
 from provenn.api.monotonicity import MonotonicityResult
 from provenn.api.schemas import Change, Counterexample, Counts, Dependence, Item, Jacobian, JobResult, Lipschitz
+from provenn.api.tightness_schemas import Tightness
 from provenn.solvers.base import Verdict
 from provenn.solvers.trend import Pair
+
+MEASURED = "measured"
+"""In place of a verdict, where nothing is proved or refuted."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,30 @@ def jacobian_report(result: JacobianResult, rows: str, certificate: str | None, 
     return _of_one(_alone(result, result.verdict, certificate, jacobian=told), stats | result.stats)
 
 
+def measured_report(seconds: float, found: Tightness, stats: dict[str, float]) -> JobResult:
+    """One item without a verdict."""
+    item = Item(
+        index=0,
+        input=None,
+        epsilon=None,
+        verdict=MEASURED,
+        method="tightness",
+        margin=None,
+        seconds=seconds,
+        assurance=None,
+        semantics="real",
+        reason=None,
+        warnings=[],
+        certificate=None,
+        counterexample=None,
+        lipschitz=None,
+        monotonicity=None,
+        jacobian=None,
+        tightness=found,
+    )
+    return _of_one(item, stats)
+
+
 def overall(verdicts: Sequence[str]) -> str:
     """Verified if all are; otherwise falsified before timeout before unknown."""
     order = (Verdict.FALSIFIED, Verdict.TIMEOUT, Verdict.UNKNOWN)
@@ -89,10 +117,11 @@ def _item(index: int, point: Point, result: ItemResult, certificate: str | None)
         reason=result.reason,
         warnings=list(result.warnings),
         certificate=certificate,
-        counterexample=None if found is None else Counterexample(input=found.input, output=found.output),
+        counterexample=None if found is None else Counterexample.model_validate(found),
         lipschitz=None,
         monotonicity=None,
         jacobian=None,
+        tightness=None,
     )
 
 
@@ -122,6 +151,7 @@ def _alone(
         lipschitz=lipschitz,
         monotonicity=monotonicity,
         jacobian=jacobian,
+        tightness=None,
     )
 
 

@@ -26,10 +26,15 @@ IMAGE = range(4, 513)
 
 @dataclass(frozen=True)
 class Counterexample:
-    """An input inside the region and the executor's unsafe output, flat, as float32 values."""
+    """An input inside the region and the executor's unsafe output, flat, as float32 values.
+
+    original: where the network begins with a layer of parameters, which are its inputs: the input of the network behind
+    that layer, such as a perturbed image, at which it was executed.
+    """
 
     input: list[float]
     output: list[float]
+    original: list[float] | None = None
 
 
 @dataclass(frozen=True, eq=False)

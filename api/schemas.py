@@ -9,6 +9,7 @@ from pydantic import AwareDatetime, Field, model_validator
 from provenn.api.batch_schemas import BatchRequest, BatchSummary, File
 from provenn.api.jobs.model import State
 from provenn.api.jobs.said import Enclosure
+from provenn.api.tightness_schemas import Tightness, TightnessRequest
 from provenn.api.wire import Digest, Label, Number, Range, Request, Response, Text, as_file
 
 
@@ -89,6 +90,9 @@ class MonotonicityRequest(DerivativeRequest):
         min_length=1,
         description="names of the domain's features, numbers of inputs (flat, from 0), spans as 3-5, or all",
     )
+    expect: Literal["increasing", "decreasing"] | None = Field(
+        None, description="what every dependence has to be for the verdict verified; null: either"
+    )
 
 
 class JacobianRequest(DerivativeRequest):
@@ -104,17 +108,24 @@ class BudgetRequest(Request):
     seconds: Annotated[Number, Field(gt=0)] = Field(60.0, description="wall-clock seconds for the whole job")
 
 
+QUESTIONS = ("specification", "inputs", "batch", "lipschitz", "monotonicity", "jacobian", "tightness")
+"""What a job may ask: one of these."""
+
+
 class JobRequest(Request):
-    """What to certify: a model, and a specification, a batch of inputs, a Lipschitz constant, or derivatives."""
+    """What to certify or measure: a model, and a specification, inputs, Lipschitz constants, derivatives, tightness."""
 
     model: Digest = Field(description="the model's id, as POST /v1/models returned it")
     specification: Text | dict[str, Any] | None = Field(
-        None, description="VNN-LIB text, or a provenn-specification/1 as text (keeps every digit) or as an object"
+        None,
+        description="VNN-LIB text, or a document of a kind of GET /v1/schemas, as text in JSON or TOML (keeps every "
+        "digit) or as an object",
     )
     inputs: Inputs | None = None
     lipschitz: LipschitzRequest | None = None
     monotonicity: MonotonicityRequest | None = None
     jacobian: JacobianRequest | None = None
+    tightness: TightnessRequest | None = None
     batch: BatchRequest | None = None
     method: Text = Field(
         "auto",
@@ -137,9 +148,10 @@ class JobRequest(Request):
 
     @model_validator(mode="after")
     def _one_question(self) -> Self:
-        asked = [self.specification, self.inputs, self.lipschitz, self.monotonicity, self.jacobian, self.batch]
-        if sum(question is not None for question in asked) != 1:
-            raise ValueError("give either specification or inputs or batch or lipschitz or monotonicity or jacobian")
+        if sum(getattr(self, name) is not None for name in QUESTIONS) != 1:
+            raise ValueError(f"give either {' or '.join(QUESTIONS)}")
+        if self.tightness is not None and (self.method != "auto" or self.semantics != "real"):
+            raise ValueError("tightness is measured in one way: leave out method and semantics")
         if self.semantics == "float32" and (self.lipschitz is not None or self.method == "lipschitz"):
             raise ValueError("Lipschitz constants are about real arithmetic: leave out semantics float32")
         if self.semantics == "float32" and self.derivatives is not None:
@@ -163,8 +175,7 @@ class JobRequest(Request):
     @property
     def kind(self) -> str:
         """The one question's name."""
-        asked = ("inputs", "specification", "lipschitz", "monotonicity", "jacobian", "batch")
-        return next(name for name in asked if getattr(self, name) is not None)
+        return next(name for name in QUESTIONS if getattr(self, name) is not None)
 
     @property
     def items(self) -> int:
@@ -232,6 +243,9 @@ class Counterexample(Response):
 
     input: list[float]
     output: list[float]
+    original: list[float] | None = Field(
+        None, description="of parameters of a perturbation: the input, such as an image, that they make"
+    )
 
 
 class Lipschitz(Response):
@@ -305,6 +319,7 @@ class Item(Response):
         None, description="of a job about monotonicity: every row with every feature, rows first"
     )
     jacobian: Jacobian | None = Field(None, description="of a job about derivatives")
+    tightness: Tightness | None = Field(None, description="of a job about tightness, whose verdict is measured")
 
 
 class Counts(Response):
@@ -335,7 +350,7 @@ class JobStatus(Response):
     state: State
     reason: str | None = Field(description="why it is in this state, where that needs saying")
     error: dict[str, Any] | None = Field(description="the problem that ended it, as RFC 9457 has it")
-    kind: str = Field("", description="inputs, batch, specification, lipschitz, monotonicity or jacobian")
+    kind: str = Field("", description="inputs, batch, specification, lipschitz, monotonicity, jacobian or tightness")
     method: str
     seconds: float = Field(description="the budget")
     seed: int

@@ -1,26 +1,28 @@
 """Provenn proves things about neural networks and hands back certificates that need not be trusted.
 
-The facade: `verify`, `lipschitz`, `lipschitz_curve`, `monotonicity`, `jacobian` and `check` work in this process,
-`Client` and `AsyncClient` ask a service the same, and check what it answers here.
+The facade: `verify`, `prove`, `lipschitz`, `lipschitz_curve`, `monotonicity`, `jacobian`, `tightness`, `stability` and
+`check` work in this process, `Client` and `AsyncClient` ask a service the same, and check what it answers here.
 Everything heavy is imported when it is first used, so `import provenn` costs nothing and loads no torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import nn
+    from torch import Tensor, nn
 
     from provenn.api.client import AsyncClient, Client
     from provenn.api.jacobian import JacobianResult
-    from provenn.api.keywords import How, HowCurve, HowDerivatives, HowLipschitz
+    from provenn.api.keywords import How, HowCurve, HowDerivatives, HowLipschitz, HowProved, HowTightness
     from provenn.api.lipschitz_curve import LipschitzCurve
     from provenn.api.monotonicity import MonotonicityResult
     from provenn.api.results import ItemResult, LipschitzResult
+    from provenn.api.stability import StabilityResult
+    from provenn.api.tightness import TightnessResult
     from provenn.verifier.check import CertificateRejected, Report
     from provenn.verifier.errors import ProvennError
 
@@ -35,11 +37,16 @@ __all__ = [
     "LipschitzResult",
     "MonotonicityResult",
     "ProvennError",
+    "StabilityResult",
+    "TightnessResult",
     "check",
     "jacobian",
     "lipschitz",
     "lipschitz_curve",
     "monotonicity",
+    "prove",
+    "stability",
+    "tightness",
     "verify",
 ]
 
@@ -53,6 +60,8 @@ _HOMES = {
     "LipschitzResult": "provenn.api.results",
     "MonotonicityResult": "provenn.api.monotonicity",
     "ProvennError": "provenn.verifier.errors",
+    "StabilityResult": "provenn.api.stability",
+    "TightnessResult": "provenn.api.tightness",
 }
 
 
@@ -84,6 +93,43 @@ def verify(
     options = Options(asked.method, asked.timeout, asked.device, asked.seed, semantics=asked.semantics)
     (found,) = certify(loaded, [specification], options)
     return replace(found, asked=Asked(point, label, eps, asked.norm))
+
+
+def prove(
+    model: str | Path | bytes | nn.Module,
+    specification: str | Path | bytes | Mapping[str, Any],
+    shape: tuple[int, ...] | None = None,
+    **how: Unpack[HowProved],
+) -> ItemResult | MonotonicityResult:
+    """Whether the network keeps a specification of any kind: see docs/which_specification.md.
+
+    specification: a file (VNN-LIB, or a document in JSON or TOML), its bytes, or a document as an object.
+    model, shape: as for `lipschitz`.
+    how: method, timeout (seconds), seed, semantics and device as for `verify`.
+    A document of kind monotone has a MonotonicityResult. A certificate of a document is about the network that the
+    document makes of the model: `check` takes model and document, and makes it again.
+    Raises: ProvennError in one of its kinds; TypeError for an unknown keyword.
+    """
+    from math import prod
+
+    from provenn.api import monotone, monotonicity
+    from provenn.api.certification import Options, certify, load_model
+    from provenn.api.keywords import ProvingHere, network
+    from provenn.api.specifications import given_property
+    from provenn.models.specification.monotone import Monotone
+
+    asked = ProvingHere(**how)
+    data = network(model, shape)
+    found = given_property(specification, data)
+    if isinstance(found, Monotone):
+        limits = monotonicity.Options(*asked.derivatives())
+        sloped = load_model(data, slopes=True)
+        sizes = (prod(each) for each in (sloped.graph.input_shape, sloped.graph.output_shape))
+        return monotonicity.monotonicity(sloped, monotone.question(found, *sizes)[0], limits)
+    loaded = load_model(found.model, given=None if found.model == data else data)
+    options = Options(asked.method, asked.timeout, asked.device, asked.seed, semantics=asked.semantics)
+    (result,) = certify(loaded, [found.specification], options)
+    return result
 
 
 def lipschitz(
@@ -200,6 +246,61 @@ def jacobian(
     return bound(loaded, Question(place, asked.rows), Options(asked.method, asked.timeout, asked.seed))
 
 
+def stability(
+    controller: str | Path | bytes | tuple[Callable[[Tensor], Tensor], int],
+    document: str | Path | Mapping[str, Any],
+    networks: Mapping[str, str | Path | bytes | tuple[Callable[[Tensor], Tensor], int]] | None = None,
+    *,
+    method: str = "branch-and-bound",
+    timeout: float = 300.0,
+    seed: int = 0,
+    tolerance: float = 1 / 64,
+) -> StabilityResult:
+    """The largest region {V <= rho} that is proved a region of attraction of a closed loop; see docs/stability.md.
+
+    document: of kind lyapunov, a file or an object; it names the other networks of the loop. networks: some of them, or
+    all, by these names; the others are files beside the document. A network is an ONNX file (path or bytes), or a torch
+    function [batch, inputs] -> [batch, outputs] of your own, or a module, with its number of inputs. tolerance: the
+    search ends where no level more than this share higher may be proved.
+    Raises: ProvennError in one of its kinds.
+    """
+    from fractions import Fraction
+
+    from provenn.api import stability as search
+    from provenn.api.certification import Options
+    from provenn.api.keywords import content
+    from provenn.models.closed_loop import exported
+
+    def file(given: str | Path | bytes | tuple[Callable[[Tensor], Tensor], int]) -> bytes:
+        return exported(*given) if isinstance(given, tuple) else content(given)
+
+    own = {name: file(each) for name, each in (networks or {}).items()}
+    asked = search.read_conditions(document, file(controller), own)
+    return search.stability(asked, Options(method, timeout, seed=seed), tolerance=Fraction(tolerance))
+
+
+def tightness(model: str | Path | bytes | nn.Module, x: np.ndarray, **how: Unpack[HowTightness]) -> TightnessResult:
+    """How much of the network's interval bounds is the network's, and how much the intervals': measured at inputs.
+
+    The radius of the box that the linear map active at an input needs, over that of layer-by-layer intervals, from 0
+    to 1, where intervals are exact. A measurement in floating point, which proves nothing; see docs/tightness.md.
+    model: as for `verify`, piecewise linear; x: inputs with a leading axis (or one alone, unless for a torch module).
+    how: labels (one an input: margins to the other classes are measured, else the outputs), eps (radius, which matters
+    with clip alone), clip (lowest and highest input value), layers (False: of the outputs alone, which is faster).
+    Raises: ProvennError in one of its kinds; TypeError for an unknown keyword.
+    """
+    import numpy
+
+    from provenn.api.keywords import Measuring, network
+    from provenn.api.tightness import measure
+    from provenn.models.reading import read
+
+    asked = Measuring(**how)
+    inputs = numpy.asarray(x)
+    graph = read(network(model, inputs.shape[1:]))
+    return measure(graph, asked.question(inputs, graph.input_shape))
+
+
 def check(
     certificate: str | Path | Mapping[str, bytes],
     model: str | Path | bytes,
@@ -208,15 +309,21 @@ def check(
     """Re-proves every claim of a certificate, without torch.
 
     certificate: a zip file, a folder, or its files (`ItemResult.certificate`, `Client.certificate`).
-    specification: a file or its bytes; where it is given, the certificate must be about exactly that.
-    Raises: CertificateRejected.
+    specification: a file or its bytes; where it is given, the certificate must be about exactly that, and about the
+    network that a document composes with the model.
+    Raises: CertificateRejected; InvalidSpecification for a document that makes no sense.
     """
     from provenn.api.keywords import content
+    from provenn.api.specifications import beside, claimed
     from provenn.verifier.certificate.bundle import load
     from provenn.verifier.check import check as recheck
 
     files = certificate if isinstance(certificate, Mapping) else load(Path(certificate))
-    return recheck(files, content(model), None if specification is None else content(specification))
+    if specification is None:
+        return recheck(files, content(model))
+    folder = beside(Path() if isinstance(specification, bytes) else Path(specification))
+    about = claimed(content(specification), content(model), folder)
+    return recheck(files, about.model, about.text)
 
 
 def __getattr__(name: str) -> Any:

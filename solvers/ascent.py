@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,6 +22,10 @@ DRIFTS, DRIFT = 2, 0.25
 """Steps along random directions of the output, where asked for, and how long each is."""
 
 
+Climb = Callable[[Goal, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+"""(goal, x, aim) -> (violation, score, gradient) as `Goal.climbed`, which is the first of these."""
+
+
 @dataclass(frozen=True, eq=False)
 class Ascent:
     """Where the points are after some steps.
@@ -37,13 +41,20 @@ class Ascent:
 
 
 def ascend(
-    goal: Goal, x: Tensor, aim: Tensor, steps: int, rate: float = RATE, drift: Tensor | None = None
+    goal: Goal,
+    x: Tensor,
+    aim: Tensor,
+    steps: int,
+    rate: float = RATE,
+    drift: Tensor | None = None,
+    climbed: Climb = Goal.climbed,
 ) -> Iterator[Ascent]:
     """The points x [copies, cases, *input] at the start and after every step toward their clauses [copies, cases].
 
     A point steps from the best one it knows, farther after a success, less far after a failure, so no evaluation is
     lost. drift [copies, cases, outputs]: where not 0, the first steps change the output in this direction, whatever
-    the score. Source: Madry et al. 2018 (PGD); Tashiro et al. 2020 (output diversification); steps that adapt: after
+    the score. climbed: which way, and how near.
+    Source: Madry et al. 2018 (PGD); Tashiro et al. 2020 (output diversification); steps that adapt: after
     Croce and Hein 2020 (APGD).
     """
     room = goal.room
@@ -54,12 +65,12 @@ def ascend(
             violation, score, gradient = goal.climbed(x, aim, drift)
             yield Ascent(x, violation, x, score)
             x = room.project(room.step(x, gradient, pace))
-    violation, score, upward = goal.climbed(x, aim)
+    violation, score, upward = climbed(goal, x, aim)
     best, pace = x, torch.full_like(score, rate)
     yield Ascent(x, violation, best, score)
     for _ in range(steps):
         x = room.project(room.step(best, upward, pace))
-        violation, reached, gradient = goal.climbed(x, aim)
+        violation, reached, gradient = climbed(goal, x, aim)
         better = reached > score
         score, pace = torch.where(better, reached, score), pace * torch.where(better, GROWTH, SHRINKAGE)
         here = better.reshape(*better.shape, *(1,) * (x.dim() - 2))

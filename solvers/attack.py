@@ -7,11 +7,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from provenn.solvers.ascent import Climb
 from provenn.solvers.base import Backend, Budget, Executor, Outcome, Problem, Progress, Result, Verdict, silent
 from provenn.solvers.exploration import Effort, Seen, explore
 from provenn.solvers.goal import Goal, capacity
@@ -45,6 +47,7 @@ class Attack(Backend):
         "network is piecewise linear; counterexamples replayed by the executor"
     )
     verdicts = frozenset({Verdict.FALSIFIED, Verdict.UNKNOWN, Verdict.TIMEOUT})
+    climbed: ClassVar[Climb] = Goal.climbed
 
     def solve(self, problem: Problem, budget: Budget, progress: Progress = silent) -> Result:
         """Falsified where a float32 input inside the exact region has an unsafe output in the executor.
@@ -68,7 +71,7 @@ class Attack(Backend):
             packed = pack(graph, cases, problem.device, problem.dtype)
             judge = Judge(problem.executor, cases)
             goal = Goal.of(graph, packed, Room.of(cases, packed.region))
-            for seen in explore(goal, effort, judge.still_open, generator):
+            for seen in explore(goal, effort, judge.still_open, generator, type(self).climbed):
                 judge.look(seen)
                 if budget.left <= 0 or not judge.still_open():
                     break

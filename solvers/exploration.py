@@ -9,7 +9,7 @@ from math import ceil
 import torch
 from torch import Tensor
 
-from provenn.solvers.ascent import RATE, ascend
+from provenn.solvers.ascent import RATE, Climb, ascend
 from provenn.solvers.goal import Goal, capacity
 from provenn.solvers.line_search import affordable, walk
 from provenn.solvers.sampling import FEW, by_level, dealt, free_inputs, nearest, spread
@@ -55,11 +55,16 @@ class Seen:
 
 
 def explore(
-    goal: Goal, effort: Effort, still_open: Callable[[], list[int]], generator: torch.Generator
+    goal: Goal,
+    effort: Effort,
+    still_open: Callable[[], list[int]],
+    generator: torch.Generator,
+    climbed: Climb = Goal.climbed,
 ) -> Iterator[Seen]:
     """Everything that is evaluated on the way, pass by pass, so that whoever reads may stop at any of them.
 
     still_open: the indices of the cases to search on, asked for after the centres and before the line searches.
+    climbed: what ascents follow.
     """
     if goal.packed.empty.shape[0] == 0:
         return
@@ -82,7 +87,7 @@ def explore(
         else:
             x, drift = _scattered(goal, centre if number == 0 else centre[:0], copies, generator)
             aim = dealt(goal, clauses, copies, number * copies)
-        for now in ascend(goal, x, aim, effort.steps, NEAR if few else RATE, drift):
+        for now in ascend(goal, x, aim, effort.steps, NEAR if few else RATE, drift, climbed):
             yield _seen(goal, cases, now.x, now.violation)
         ends.append((now.best, aim, now.score))
     x, aim, score = (torch.cat(parts) for parts in zip(*ends, strict=True))

@@ -14,6 +14,7 @@ from provenn.solvers.crown import Crown
 from provenn.solvers.crown_ibp import CrownIbp
 from provenn.solvers.forward import Forward, ForwardBackward
 from provenn.solvers.ibp import Ibp
+from provenn.solvers.top_k_attack import TopKAttack, worthwhile
 from provenn.verifier.bounds.auto import choose
 from provenn.verifier.errors import BackendError
 
@@ -25,6 +26,10 @@ BRIEF = Attack(steps=4, restarts=4, rounds=1, lines=0)
 
 LONGER = Attack(rounds=2, lines=8)
 """Before dear bounds: more of it finds hardly more than branch and bound does, which attacks within its parts."""
+
+
+TOWARD = TopKAttack(LONGER.steps, LONGER.restarts, LONGER.rounds, LONGER.lines)
+"""The same where several rows have to be met at once: it finds more of long lists of labels (docs/top_k.md)."""
 
 
 class Portfolio(Backend):
@@ -48,7 +53,8 @@ class Portfolio(Backend):
         bounds += [AlphaCrown()] if len(problem.cases) > 1 else []
         if problem.executor is None:
             return run([*bounds, BranchAndBound()], problem, budget, progress)
-        return run([BRIEF, *bounds[:2], LONGER, *bounds[2:], BranchAndBound()], problem, budget, progress)
+        longer = TOWARD if worthwhile(problem) else LONGER
+        return run([BRIEF, *bounds[:2], longer, *bounds[2:], BranchAndBound()], problem, budget, progress)
 
 
 def run(phases: Sequence[Backend], problem: Problem, budget: Budget, progress: Progress) -> Result:
@@ -102,6 +108,7 @@ BACKENDS: dict[str, type[Backend]] = {
         AlphaCrown,
         BranchAndBound,
         Attack,
+        TopKAttack,
         AutoLirpaCrown,
         AutoLirpaAlphaCrown,
     )

@@ -18,6 +18,7 @@ import provenn
 from provenn.api import keywords
 
 ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.xdist_group("torch export")
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +32,22 @@ def module() -> nn.Module:
 
 def test_the_public_names_are_pinned() -> None:
     results = ["ItemResult", "JacobianResult", "LipschitzCurve", "LipschitzResult", "MonotonicityResult"]
-    functions = ["check", "jacobian", "lipschitz", "lipschitz_curve", "monotonicity", "verify"]
-    assert provenn.__all__ == ["AsyncClient", "CertificateRejected", "Client", *results, "ProvennError", *functions]
+    results += ["ProvennError", "StabilityResult", "TightnessResult"]
+    functions = ["check", "jacobian", "lipschitz", "lipschitz_curve", "monotonicity", "prove", "stability"]
+    assert provenn.__all__ == [
+        "AsyncClient",
+        "CertificateRejected",
+        "Client",
+        *results,
+        *functions,
+        "tightness",
+        "verify",
+    ]
     for name in provenn.__all__:
         assert getattr(provenn, name).__name__ == name
     assert set(provenn.__all__) <= set(dir(provenn))
-    with pytest.raises(AttributeError, match="no attribute 'prove'"):
-        _ = provenn.prove
+    with pytest.raises(AttributeError, match="no attribute 'disprove'"):
+        _ = provenn.disprove
 
 
 def test_the_version_is_the_distribution_s() -> None:
@@ -67,8 +77,11 @@ def test_keywords_and_defaults_are_said_once() -> None:
     pairs = (
         (keywords.Robustness, keywords.HowAsked),
         (keywords.RobustnessHere, keywords.How),
+        (keywords.Proving, keywords.HowProvedThere),
+        (keywords.ProvingHere, keywords.HowProved),
         (keywords.Constants, keywords.HowCurve),
         (keywords.Constant, keywords.HowLipschitz),
+        (keywords.Measuring, keywords.HowTightness),
         (keywords.Derivatives, keywords.HowDerivatives),
     )
     for defaults, typed in pairs:

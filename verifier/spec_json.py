@@ -94,10 +94,10 @@ def parse_json(text: bytes) -> Specification:
 
     Raises: InvalidSpecification saying which member is wrong and what was expected; ResourceLimit.
     """
-    _limit_depth(text)
+    limit_depth(text)
     try:
         content = text.decode("utf-8")
-        data = json.loads(content, parse_float=exact, parse_int=exact, parse_constant=exact, object_pairs_hook=_unique)
+        data = json.loads(content, parse_float=exact, parse_int=exact, parse_constant=exact, object_pairs_hook=unique)
     except json.JSONDecodeError as error:
         raise InvalidSpecification(f"not JSON: {error.msg} (column {error.colno})", error.lineno) from None
     except UnicodeDecodeError as error:
@@ -148,7 +148,7 @@ def _text(data: dict[str, Any]) -> bytes:
     return ("{\n" + ",\n".join(members) + "\n}\n").encode()
 
 
-def _limit_depth(text: bytes) -> None:
+def limit_depth(text: bytes) -> None:
     """Raises: ResourceLimit before the JSON parser recurses."""
     if text.count(b"[") + text.count(b"{") <= DEPTH:
         return
@@ -163,7 +163,8 @@ def _limit_depth(text: bytes) -> None:
             raise ResourceLimit("the nesting depth of the specification", str(DEPTH))
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object.   Raises: InvalidSpecification if it has a key twice."""
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:

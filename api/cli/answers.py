@@ -32,7 +32,7 @@ MEANING = {
 class Answer:
     """Everything known at the end; kept: what was written for each result; folder: --out; seconds: wall clock.
 
-    second: what --cross-check found, None if it was not asked for.
+    second: what --cross-check found, None if it was not asked for. words: what a document states, empty without one.
     """
 
     points: Sequence[Point]
@@ -41,6 +41,7 @@ class Answer:
     folder: str | None
     seconds: float
     second: CrossCheck | None = None
+    words: str = ""
 
     @property
     def verdict(self) -> str:
@@ -71,6 +72,8 @@ def as_json(answer: Answer) -> dict[str, Any]:
         "counterexample": next((i["counterexample"] for i in items if i["counterexample"]), None),
         "stats": answer.summary.stats,
     }
+    if answer.words:
+        found["property"] = answer.words
     if len(items) > 1:
         found["certificate"] = answer.folder if certificates else None
         found["items"] = items
@@ -112,6 +115,8 @@ def _said(second: CrossCheck) -> str:
 def _single(answer: Answer) -> RenderableType:
     result, kept = answer.results[0], answer.kept[0]
     table = Table.grid(padding=(0, 3))
+    if answer.words:
+        table.add_row("property", Text(answer.words))
     table.add_row("verdict", _verdict(result.verdict))
     table.add_row("method", result.method)
     table.add_row("semantics", result.semantics)
@@ -126,6 +131,8 @@ def _single(answer: Answer) -> RenderableType:
             table.add_row("warning", Text(warning))
     if result.counterexample:
         table.add_row("output", Text(_numbers(result.counterexample.output)))
+        if result.counterexample.original is not None:
+            table.add_row("parameters", Text(_numbers(result.counterexample.input)))
         table.add_row("counterexample", Text(kept.counterexample or "not kept: give --out DIR"))
     if result.certificate:
         table.add_row("certificate", Text(kept.certificate or "made and checked, not kept: give --out DIR"))

@@ -11,7 +11,23 @@ from typing import Annotated, Literal
 import typer
 from typer.main import get_command
 
-from provenn.api.cli import batch, database, derivatives, export, gate, gc, keys, nodes, outcome, place, signing, worker
+from provenn.api.cli import (
+    batch,
+    database,
+    derivatives,
+    export,
+    gate,
+    gc,
+    keys,
+    nap,
+    nodes,
+    outcome,
+    place,
+    signing,
+    stability,
+    tightness,
+    worker,
+)
 from provenn.api.cli.arguments import Clip, Json, ModelFile, RegionNorm, Seconds
 from provenn.api.cli.outcome import ExitCode
 from provenn.verifier.errors import ProvennError
@@ -88,11 +104,23 @@ StateFile = Annotated[
     ),
 ]
 
+Target = Annotated[
+    int | None, typer.Option(metavar="T", help="The one class that must not win; default: any but the label.")
+]
+TopK = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="K", help="In place of --label: the K largest outputs keep their labels, in order."),
+]
+Unordered = Annotated[bool, typer.Option("--unordered", help="With --top-k: they may change places.")]
+
+BELONG = "--label, --eps, --norm, --clip, --target, --top-k and --unordered belong to --input"
+
 CERTIFY_EPILOG = """Examples:
 
   provenn certify model.onnx --spec property.vnnlib --out proof
   provenn certify model.onnx --input x.npy --label 3 --eps 0.03 --clip 0 1
   provenn certify model.onnx --input xs.npy --label ys.npy --eps 0.01 --eps 0.03
+  provenn certify model.onnx --input x.npy --top-k 3 --eps 0.01 --clip 0 1
 
 Exit codes: 0 verified (all of a batch), 10 falsified, 11 unknown, 12 timeout, 2 bad input,
 1 internal error, or results that cannot be saved.
@@ -121,9 +149,9 @@ def certify(
         tuple[float, float] | None,
         typer.Option(metavar="LO HI", help="Range every input value stays in, such as 0 1 for pixels."),
     ] = None,
-    target: Annotated[
-        int | None, typer.Option(metavar="T", help="The one class that must not win; default: any but the label.")
-    ] = None,
+    target: Target = None,
+    top_k: TopK = None,
+    unordered: Unordered = False,
     method: Annotated[
         str, typer.Option(help="auto, ibp, crown, ...: the names that `provenn backends` lists; or lipschitz.")
     ] = "auto",
@@ -149,9 +177,9 @@ def certify(
 
     robustness = None
     if inputs is not None:
-        robustness = Robustness(inputs, label, eps or (), norm, clip, target)
-    elif label is not None or eps or clip is not None or target is not None or norm != "inf":
-        raise typer.BadParameter("--label, --eps, --norm, --clip and --target belong to --input", param_hint="--input")
+        robustness = Robustness(inputs, label, eps or (), norm, clip, target, top_k, not unordered)
+    elif label is not None or eps or clip is not None or target is not None or norm != "inf" or top_k or unordered:
+        raise typer.BadParameter(BELONG, param_hint="--input")
     if spec is not None and robustness is not None:
         raise typer.BadParameter("give either --spec or --input, not both", param_hint="--spec")
     request = Request(model, robustness or spec, method, timeout, device, seed, out, cross_check, semantics, save)
@@ -222,7 +250,7 @@ def lipschitz(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the search for the lower bound.")] = 0,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep the certificates in DIR.")] = None,
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw the constants against the radius: FILE.png or FILE.html.")
+        Path | None, typer.Option(metavar="FILE", help="Draw constants against the radius: FILE.png, .svg or .html.")
     ] = None,
     json: Json = False,
 ) -> int:
@@ -264,7 +292,7 @@ def radius(
         Path | None, typer.Option(metavar="DIR", help="Keep curve.json and the constants' certificate in DIR.")
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw certified accuracy against radius: FILE.png or FILE.html.")
+        Path | None, typer.Option(metavar="FILE", help="Draw certified accuracy by radius: FILE.png, .svg or .html.")
     ] = None,
     json: Json = False,
 ) -> int:
@@ -279,10 +307,13 @@ def radius(
 
 app.registered_commands += batch.commands.registered_commands  # listed here
 app.registered_commands += derivatives.commands.registered_commands
+app.registered_commands += tightness.commands.registered_commands
+app.registered_commands += stability.commands.registered_commands
 app.registered_commands += export.commands.registered_commands
 app.registered_commands += gate.commands.registered_commands
 app.add_typer(signing.commands)
 app.add_typer(keys.commands)
+app.add_typer(nap.commands)
 app.registered_commands += worker.commands.registered_commands
 app.registered_commands += place.commands.registered_commands
 app.registered_commands += nodes.commands.registered_commands
@@ -334,7 +365,7 @@ def check(
     if require_signature and keys is None:
         raise typer.BadParameter("give --keys: whose signatures count", param_hint="--require-signature")
     if is_batch(certificate):
-        asked = batch_checking.Asked(certificate, model, spec, data, labels, item)
+        asked = batch_checking.Asked(certificate, model, spec, data, labels, item, keys)
         found = batch_checking.examine(asked)
         outcome.show(found, batch_checking.as_view(found), json)
         return checking.code(found, keys, require_signature)

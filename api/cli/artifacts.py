@@ -15,8 +15,9 @@ from provenn.api.certification import ItemResult
 from provenn.api.cli.outcome import CannotWrite
 from provenn.verifier.certificate.bundle import to_zip
 
+COMPOSED = "composed.onnx"
 OURS = re.compile(
-    r"(certificate(-\d{5,})?\.zip|counterexample(-\d{5,})?\.npy|witness-\d+-\d+-(fall|rise)\.npy|jacobian\.npz)",
+    r"(composed\.onnx|certificate(-\d{5,})?\.zip|counterexample(-\d{5,})?\.npy|witness-\d+-\d+-(fall|rise)\.npy|jacobian\.npz)",
     re.ASCII,
 )
 
@@ -59,6 +60,8 @@ def keep_certificate(folder: Path, files: Mapping[str, bytes]) -> str:
 def keep(folder: Path, results: Sequence[ItemResult], shape: tuple[int, ...]) -> list[Kept]:
     """Writes every certificate and counterexample [*shape], whole or not at all; numbered when there are several.
 
+    A counterexample in parameters is written as the input of the given network that they make.
+
     Raises: CannotWrite.
     """
     names = [""] if len(results) == 1 else [f"-{i:05d}" for i in range(len(results))]
@@ -74,7 +77,8 @@ def _keep(folder: Path, suffix: str, result: ItemResult, shape: tuple[int, ...],
         certificate = certificate or write(folder / f"certificate{suffix}.zip", to_zip(result.certificate))
         shared[id(result.certificate)] = certificate
     if result.counterexample is not None:
-        values = np.array(result.counterexample.input, dtype=np.float32).reshape(shape)
+        found = result.counterexample
+        values = np.array(found.input if found.original is None else found.original, dtype=np.float32).reshape(shape)
         counterexample = write_array(folder / f"counterexample{suffix}.npy", values)
     return Kept(certificate, counterexample)
 

@@ -5,7 +5,6 @@ Nothing here loads torch.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,14 @@ from rich.table import Table
 from rich.text import Text
 
 from provenn.api.cli.outcome import ExitCode
-from provenn.api.cli.statements import jacobian, lipschitz
 from provenn.api.files import InvalidFile, read_file
+from provenn.api.specifications import Claimed, beside, claimed
+from provenn.api.statements import stated
 from provenn.verifier.certificate.bundle import load
 from provenn.verifier.check import CertificateRejected
 from provenn.verifier.check import check as recheck
 from provenn.verifier.check.claims import ATTESTATION
+from provenn.verifier.errors import ProvennError, in_file
 
 SHOWN = (
     "proves",
@@ -48,16 +49,15 @@ def examine(certificate: Path, model: Path, specification: Path | None, keys: Pa
 
     keys: a file of public keys, as `GET /v1/keys` answers.   Raises: InvalidFile, ResourceLimit.
     """
-    network = read_file(model)
-    text = None if specification is None else read_file(specification)
+    about = _asked(model, specification)
     known = b"" if keys is None else read_file(keys)
     signature = ABSENT
     try:
         files = _bundle(certificate)
-        signature = _signature(files, network, keys, known)
-        report = recheck(files, network, text).as_dict()
+        signature = signed(files, about.model, keys, known)
+        report = recheck(files, about.model, about.text).as_dict()
         executed = "; in every float32 execution" if report["semantics"] == "float32" else ""
-        return {"accepted": True, **report, "proves": stated(files) + executed, "signature": signature}
+        return {"accepted": True, **report, "proves": (about.words or stated(files)) + executed, "signature": signature}
     except CertificateRejected as refusal:
         return {"accepted": False, "claim": refusal.claim, "reason": refusal.reason, "signature": signature}
     except MemoryError:
@@ -65,11 +65,30 @@ def examine(certificate: Path, model: Path, specification: Path | None, keys: Pa
         return full | {"signature": signature}
 
 
-def _signature(files: Mapping[str, bytes], model: bytes, path: Path | None, keys: bytes) -> dict[str, Any]:
-    """What is known of the signature, on its own.   Raises: InvalidFile if the file of public keys is not one."""
+def _asked(model: Path, specification: Path | None) -> Claimed:
+    """What it has to be about.   Raises: InvalidFile, InvalidSpecification naming the file."""
+    network = read_file(model)
+    if specification is None:
+        return Claimed(network)
+    data = read_file(specification)
+    try:
+        return claimed(data, network, beside(specification))
+    except ProvennError as error:
+        raise in_file(specification, error) from None
+
+
+def signed(
+    files: Mapping[str, bytes], model: bytes, path: Path | None, keys: bytes, batch: bool = False
+) -> dict[str, Any]:
+    """What is known of the signature, on its own; batch: of a batch's manifest.
+
+    Raises: InvalidFile if the file of public keys is not one.
+    """
     if path is None and ATTESTATION not in files:
         return ABSENT
+    from provenn.api.signing import CERTIFICATE
     from provenn.api.signing import examine as said
+    from provenn.api.signing_batch import BATCH
     from provenn.api.signing_keys import PublicKeys
 
     try:
@@ -79,7 +98,7 @@ def _signature(files: Mapping[str, bytes], model: bytes, path: Path | None, keys
         where = "/".join(map(str, first["loc"]))
         reason = f"is not a list of public keys, as GET /v1/keys answers: {where}: {first['msg']}"
         raise InvalidFile(path or Path(), reason) from error
-    return said(files, model, known).as_dict()
+    return said(files, model, known, BATCH if batch else CERTIFICATE).as_dict()
 
 
 def code(found: Mapping[str, Any], keys: Path | None, required: bool) -> ExitCode:
@@ -90,22 +109,6 @@ def code(found: Mapping[str, Any], keys: Path | None, required: bool) -> ExitCod
     status = found["signature"]["status"]
     bad = status == "invalid" or (status == "unknown-key" and keys is not None) or (required and status != "valid")
     return ExitCode.REJECTED if not found["accepted"] else ExitCode.BAD_SIGNATURE if bad else ExitCode.VERIFIED
-
-
-def stated(files: dict[str, bytes]) -> str:
-    """What an accepted certificate proves, in a sentence; `files` have been checked."""
-    name = json.loads(files["manifest.json"])["specification"]["file"]
-    what = json.loads(files[name], parse_float=str, parse_int=str) if name.endswith(".json") else {}
-    if what.get("kind") == "lipschitz":
-        return lipschitz(what, name)
-    if what.get("kind") == "jacobian":
-        return jacobian(what, name)
-    if what.get("kind") != "robustness":
-        return f"no input of the sets in its {name} has an unsafe output"
-    within = f" with values in [{', '.join(what['clip'])}]" if what.get("clip") else ""
-    norm = {"inf": "l-infinity", "2": "l2", "1": "l1"}[what.get("norm", "inf")]
-    wins = f"class {what['label']} wins" + (f" over class {what['target']}" if what.get("target") else "")
-    return f"{wins} for every input within {norm} distance {what['epsilon']} of the one in its {name}{within}"
 
 
 def as_view(found: dict[str, Any]) -> RenderableType:
@@ -119,14 +122,18 @@ def as_view(found: dict[str, Any]) -> RenderableType:
         if told is None or told == () or (name == "margin" and derivatives):
             continue
         table.add_row(name.replace("_", " "), Text(f"{len(told)} bounded" if name == "entries" else str(told)))
-    said = found["signature"]
+    show_signature(found["signature"], table)
+    return table
+
+
+def show_signature(said: Mapping[str, Any], table: Table) -> None:
+    """Adds what is known of a signature."""
     style = {"valid": "bold green", "invalid": "bold red", "unknown-key": "bold yellow"}
     table.add_row("signature", Text(said["status"].replace("-", " "), style=style.get(said["status"], "")))
     told = {"by key": said["keyid"], "since retired": said["retired_at"], "because": said["reason"]}
     for name, value in told.items():
         if value is not None:
             table.add_row(name, Text(value))
-    return table
 
 
 def _bundle(path: Path) -> dict[str, bytes]:

@@ -19,6 +19,7 @@ from rich.text import Text
 from provenn.api.cli import outcome
 from provenn.api.cli.outcome import CannotWrite
 from provenn.api.cli.progress import Bar, progress_bar
+from provenn.api.cli.served import REFUSED
 from provenn.api.client.errors import JobFailed, RequestRefused, ServiceUnreachable, UnexpectedAnswer
 from provenn.api.gate.as_json import as_json as told
 from provenn.api.gate.config import Config, find_config, read_config
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
 
 SUMMARY = "GITHUB_STEP_SUMMARY"
 COLOURS = {Outcome.PASSED: "green", Outcome.FAILED: "red", Outcome.UNKNOWN: "yellow"}
-REFUSED = (401, 403, 408, 429)
-"""HTTP statuses that are not about what was asked."""
 
 
 @dataclass(frozen=True)

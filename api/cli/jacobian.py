@@ -23,12 +23,12 @@ from provenn.api.cli.certifying import CODES
 from provenn.api.cli.outcome import CannotWrite, ExitCode
 from provenn.api.cli.progress import progress_bar
 from provenn.api.cli.regions import Where
-from provenn.api.cli.statements import at_least, at_most, named
 from provenn.api.domain import Domain, Place
 from provenn.api.files import read_file
 from provenn.api.jacobian import JacobianResult, Question, jacobian
 from provenn.api.lipschitz_question import matrix
 from provenn.api.monotonicity import Options
+from provenn.api.statements import at_least, at_most, named
 
 SHOWN, LARGEST = 60, 10
 """Entries that a table has, at most; of more, those of the largest magnitude."""

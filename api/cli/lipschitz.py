@@ -19,11 +19,11 @@ from provenn.api.cli.certifying import CODES
 from provenn.api.cli.chart import require_drawable
 from provenn.api.cli.outcome import CannotWrite, ExitCode
 from provenn.api.cli.progress import progress_bar
-from provenn.api.cli.statements import DISTANCE, at_least, at_most, named
 from provenn.api.files import InvalidFile, read_array, read_file, read_inputs
 from provenn.api.lipschitz import LipschitzResult, Options, bound, load
 from provenn.api.lipschitz_curve import Balls, curve, increasing
 from provenn.api.lipschitz_question import Around, Question, matrix
+from provenn.api.statements import DISTANCE, at_least, at_most, named
 from provenn.verifier.errors import InvalidSpecification
 
 SHOWN = 30

@@ -18,9 +18,9 @@ from provenn.api.cli.certifying import CODES
 from provenn.api.cli.chart import drawn
 from provenn.api.cli.lipschitz_plot import NONE, SPREAD, chart, lower_text, upper_text
 from provenn.api.cli.outcome import CannotWrite, ExitCode
-from provenn.api.cli.statements import DISTANCE, named
 from provenn.api.lipschitz import LipschitzResult
 from provenn.api.lipschitz_curve import CurveBound, LipschitzCurve
+from provenn.api.statements import DISTANCE, named
 from provenn.solvers.base import Verdict
 from provenn.verifier.errors import ProvennError
 

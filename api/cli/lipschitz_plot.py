@@ -5,8 +5,8 @@ from __future__ import annotations
 from itertools import product
 
 from provenn.api.cli.chart import Axis, Band, Chart, Line, axis
-from provenn.api.cli.statements import DISTANCE, at_least, at_most
 from provenn.api.lipschitz_curve import LipschitzCurve
+from provenn.api.statements import DISTANCE, at_least, at_most
 
 NONE = "not proved"
 SIDES = ("upper bound (proved)", "lower bound (pairs of inputs)")

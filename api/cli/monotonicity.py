@@ -22,14 +22,16 @@ from provenn.api.cli.certifying import CODES
 from provenn.api.cli.outcome import CannotWrite, ExitCode
 from provenn.api.cli.progress import progress_bar
 from provenn.api.cli.regions import Where
-from provenn.api.cli.statements import at_least, at_most, named
 from provenn.api.domain import Place, columns
 from provenn.api.files import read_file
 from provenn.api.lipschitz_question import matrix
+from provenn.api.monotone import question
 from provenn.api.monotonicity import Dependence, MonotonicityResult, Options, Question, Trend, monotonicity
+from provenn.api.statements import at_least, at_most, named
+from provenn.models.specification.monotone import Monotone
 from provenn.solvers.base import Verdict
 from provenn.solvers.trend import Pair
-from provenn.verifier.errors import InvalidSpecification
+from provenn.verifier.errors import InvalidSpecification, ProvennError, in_file
 
 SHOWN = 40
 TRENDS = {
@@ -52,6 +54,31 @@ class Request:
     expected: str | None
     out: Path | None
 
+    def asked(self, model: LoadedModel) -> Asked:
+        """Raises: InvalidFile, InvalidSpecification, ResourceLimit; BadParameter naming the option."""
+        return _asked(self, model)
+
+
+@dataclass(frozen=True)
+class Stated:
+    """A document of kind monotone, and its path."""
+
+    model: Path
+    document: Monotone
+    path: Path
+    out: Path | None
+
+    def asked(self, model: LoadedModel) -> Asked:
+        """Of the network.   Raises: InvalidSpecification, ResourceLimit, naming the file."""
+        graph = model.graph
+        outputs = math.prod(graph.output_shape)
+        try:
+            found, names = question(self.document, math.prod(graph.input_shape), outputs)
+            rows = tuple(named([row]) for row in matrix(found.rows, outputs))
+        except ProvennError as error:
+            raise in_file(self.path, error) from None
+        return Asked(found, rows, names)
+
 
 @dataclass(frozen=True, eq=False)
 class Asked:
@@ -68,36 +95,22 @@ class Answer:
 
     asked: Asked
     result: MonotonicityResult
-    expected: str | None
     certificate: str | None
     pairs: dict[tuple[int, int, str], str]
 
     @property
     def verdict(self) -> Verdict:
-        """Falsified where a pair contradicts; verified where all is decided, as expected."""
-        if any(map(self._contradicted, self.result.dependences)):
-            return Verdict.FALSIFIED
-        if all(map(self._decided, self.result.dependences)):
-            return Verdict.VERIFIED
-        return Verdict.TIMEOUT if self.result.timed_out else Verdict.UNKNOWN
-
-    def _contradicted(self, each: Dependence) -> bool:
-        if self.expected is None:
-            return each.trend == Trend.NEITHER
-        return (each.fall if self.expected == Trend.INCREASING else each.rise) is not None
-
-    def _decided(self, each: Dependence) -> bool:
-        decided = (Trend.INCREASING, Trend.DECREASING) if self.expected is None else (self.expected,)
-        return each.trend in (*decided, Trend.CONSTANT)
+        """Of the result."""
+        return Verdict(self.result.verdict)
 
 
-def run(request: Request, options: Options, as_json: bool) -> int:
+def run(request: Request | Stated, options: Options, as_json: bool) -> int:
     """Prints the answer and returns the verdict's code; INTERNAL if --out could not be written."""
     trouble = artifacts.prepared(request.out)
     start = time.monotonic()
     with progress_bar() as bar:
         model = load_model(read_file(request.model), slopes=True)
-        asked = _asked(request, model)
+        asked = request.asked(model)
         result = monotonicity(model, asked.question, options, bar)
     proof, pairs = None, dict[tuple[int, int, str], str]()
     if request.out is not None and trouble is None:
@@ -106,7 +119,7 @@ def run(request: Request, options: Options, as_json: bool) -> int:
             pairs = _kept(request.out, result.dependences)
         except CannotWrite as error:
             trouble = error
-    answer = Answer(asked, result, request.expected, proof, pairs)
+    answer = Answer(asked, result, proof, pairs)
     said = _as_json(answer, time.monotonic() - start)
     said |= {"error": outcome.described(trouble)} if trouble else {}
     outcome.show(said, _as_view(answer), as_json)
@@ -118,7 +131,6 @@ def run(request: Request, options: Options, as_json: bool) -> int:
 
 
 def _asked(request: Request, model: LoadedModel) -> Asked:
-    """Raises: InvalidFile, InvalidSpecification, ResourceLimit; BadParameter naming the option."""
     graph = model.graph
     inputs = math.prod(graph.input_shape)
     domain = request.where.read(inputs)
@@ -133,7 +145,7 @@ def _asked(request: Request, model: LoadedModel) -> Asked:
     if domain is not None:
         names = {column: domain.feature(str(column)).name for column in asked}
     rows = tuple(named([row]) for row in matrix(request.rows, math.prod(graph.output_shape)))
-    return Asked(Question(asked, tuple(places), request.rows), rows, names)
+    return Asked(Question(asked, tuple(places), request.rows, request.expected), rows, names)
 
 
 def _kept(folder: Path, dependences: Sequence[Dependence]) -> dict[tuple[int, int, str], str]:
@@ -151,7 +163,7 @@ def _as_json(answer: Answer, seconds: float) -> dict[str, Any]:
     result, question = answer.result, answer.asked.question
     return {
         "verdict": str(answer.verdict),
-        "expected": answer.expected,
+        "expected": result.expected,
         "method": result.method,
         "rows": question.rows,
         "regions": [place.label for place in question.places],
@@ -206,8 +218,8 @@ def _as_view(answer: Answer) -> RenderableType:
     result, question, verdict = answer.result, answer.asked.question, answer.verdict
     table = Table.grid(padding=(0, 3))
     table.add_row("verdict", Text(verdict, style=f"bold {COLOURS[verdict]}"))
-    if answer.expected is not None:
-        table.add_row("expected", answer.expected)
+    if result.expected is not None:
+        table.add_row("expected", result.expected)
     if len(question.places) > 1:
         table.add_row("regions", f"{len(question.places)} combinations of categories")
     table.add_row("method", result.method)

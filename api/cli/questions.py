@@ -5,24 +5,28 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from typer import BadParameter
 
 from provenn.api.certification import ItemResult, LoadedModel, Options, certify
 from provenn.api.cli.progress import Bar
 from provenn.api.cli.request import Robustness
-from provenn.api.files import read_file, read_inputs, read_labels
+from provenn.api.files import read_inputs, read_labels
 from provenn.api.lipschitz import Options as LipschitzOptions
 from provenn.api.radius import LIPSCHITZ, Batch, radii
 from provenn.api.report import Point
+from provenn.models.specification import top_k
+from provenn.models.specification.stated import Stated
 from provenn.solvers.base import Budget
 from provenn.verifier.errors import ProvennError, in_file
 from provenn.verifier.numbers import exact
 from provenn.verifier.spec import Specification
-from provenn.verifier.spec_json import robustness
-from provenn.verifier.spec_reader import read_specification
+from provenn.verifier.spec_json import FORMAT, robustness
 
 CHUNK = 256
 """Questions certified together: bounds the memory that exact rationals of many images take."""
@@ -40,14 +44,10 @@ class Questions:
     batch: Batch | None = None
 
 
-def from_file(path: Path, model: LoadedModel) -> Questions:
-    """One question: the property in a .vnnlib or .json file, which must fit the network.
-
-    Raises: InvalidFile, InvalidSpecification, ResourceLimit, all naming the file.
-    """
-    data = read_file(path)
+def from_stated(path: Path, stated: Stated, model: LoadedModel) -> Questions:
+    """One question: what a file states of the network, which it must fit.   Raises: InvalidSpecification naming it."""
+    found = stated.specification
     try:
-        found = read_specification(data)
         found.require_fits(math.prod(model.graph.input_shape), math.prod(model.graph.output_shape))
     except ProvennError as error:
         raise in_file(path, error) from None
@@ -62,6 +62,9 @@ def from_options(asked: Robustness, model: LoadedModel) -> Questions:
     """
     classes = math.prod(model.graph.output_shape)
     inputs = read_inputs(asked.inputs, model.graph.input_shape)
+    points = tuple(Point(i, float(exact(e))) for i in range(len(inputs)) for e in asked.epsilons)
+    if asked.top is not None:
+        return Questions(points, _of_top(asked, asked.top, inputs, model))
     try:
         labels = read_labels(asked.labels or "", len(inputs))
     except ValueError as reason:
@@ -70,7 +73,6 @@ def from_options(asked: Robustness, model: LoadedModel) -> Questions:
         require_class(label, classes, "--label")
     if asked.target is not None:
         require_class(asked.target, classes, "--target")
-    points = tuple(Point(i, float(exact(e))) for i in range(len(inputs)) for e in asked.epsilons)
 
     def specifications() -> Iterator[Specification]:
         for values, label in zip(inputs.tolist(), labels, strict=True):
@@ -86,6 +88,16 @@ def from_options(asked: Robustness, model: LoadedModel) -> Questions:
                 )
 
     return Questions(points, specifications(), Batch(inputs, labels, asked.norm, asked.target))
+
+
+def _of_top(asked: Robustness, k: int, inputs: NDArray[np.floating], model: LoadedModel) -> Iterator[Specification]:
+    """The k labels that the network has at each input stay.   Raises: InvalidSpecification."""
+    about = {"format": FORMAT, "kind": "top-k", "clip": asked.clip, "k": k, "ordered": asked.ordered}
+    for values in inputs.tolist():
+        centre = tuple(map(Fraction, values))
+        for epsilon in asked.epsilons:
+            document = top_k.Document.model_validate({**about, "input": centre, "epsilon": exact(epsilon)})
+            yield top_k.specified(document, model.executor)[0]
 
 
 def answer(model: LoadedModel, questions: Questions, options: Options, bar: Bar) -> list[ItemResult]:

@@ -22,10 +22,10 @@ from provenn.api.cli.chart import Chart, Line, axis, drawn, require_drawable
 from provenn.api.cli.outcome import CannotWrite, ExitCode
 from provenn.api.cli.progress import progress_bar
 from provenn.api.cli.questions import require_class
-from provenn.api.cli.statements import DISTANCE, at_least
 from provenn.api.files import read_file, read_inputs, read_labels
 from provenn.api.lipschitz import Options
 from provenn.api.radius import Batch, Radii, radii
+from provenn.api.statements import DISTANCE, at_least
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ LARGEST_RADIUS = 1e30
 class Robustness:
     """The options as given; labels, epsilons: text ("3", "7,2,1", a file; "0.03", "8/255"); clip: (lowest, highest).
 
+    top: how many of the largest outputs keep the labels that the network has at the input, in place of a label.
     Raises: BadParameter for an option that is missing or no sensible number.
     """
 
@@ -29,9 +30,15 @@ class Robustness:
     norm: str
     clip: tuple[float, float] | None
     target: int | None
+    top: int | None = None
+    ordered: bool = True
 
     def __post_init__(self) -> None:
-        if self.labels is None:
+        if self.top is not None:
+            self._require_top_alone()
+        elif not self.ordered:
+            raise BadParameter("belongs to --top-k", param_hint="--unordered")
+        elif self.labels is None:
             raise BadParameter("is missing: --input needs the class that must win", param_hint="--label")
         if not self.epsilons:
             raise BadParameter("is missing: --input needs a radius", param_hint="--eps")
@@ -40,6 +47,14 @@ class Robustness:
         if self.clip is not None and not -math.inf < self.clip[0] < self.clip[1] < math.inf:
             reason = f"{self.clip[0]} {self.clip[1]} is not a range; give finite LO HI with LO below HI"
             raise BadParameter(reason, param_hint="--clip")
+
+    def _require_top_alone(self) -> None:
+        """What else may be given with --top-k."""
+        for option, given in (("--label", self.labels is not None), ("--target", self.target is not None)):
+            if given:
+                raise BadParameter("does not go with --top-k, whose labels are the network's own", param_hint=option)
+        if self.norm != "inf":
+            raise BadParameter("with --top-k the radius is of every coordinate: norm inf", param_hint="--norm")
 
 
 def _require_radius(text: str) -> None:
@@ -81,6 +96,8 @@ class Request:
         """What method lipschitz takes."""
         if not isinstance(self.property, Robustness):
             raise BadParameter("lipschitz answers questions with --input, --label and --eps", param_hint="--method")
+        if self.property.top is not None:
+            raise BadParameter("method lipschitz compares one label with the others", param_hint="--top-k")
         if self.property.norm == "1":
             raise BadParameter("method lipschitz measures radii in the norms 2 and inf", param_hint="--norm")
         if self.semantics != "real":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,9 +16,24 @@ from provenn.api.client.evidence import Answer, Constant, Robust
 from provenn.api.client.flow import Flow, done
 from provenn.api.client.verbs import Progress, Verbs, requested
 from provenn.api.keywords import Constant as ConstantAsked
-from provenn.api.keywords import Derivatives, HowAsked, HowDerivatives, HowLipschitz, Robustness, Shape, named, network
+from provenn.api.keywords import (
+    Derivatives,
+    HowAsked,
+    HowDerivatives,
+    HowLipschitz,
+    HowProvedThere,
+    HowTightness,
+    Proving,
+    Robustness,
+    Shape,
+    named,
+    network,
+)
 from provenn.api.results import Asked, ItemResult, LipschitzResult, Origin
 from provenn.api.schemas import Model
+from provenn.api.specifications import given_property
+from provenn.models.specification.monotone import Monotone
+from provenn.models.specification.stated import Stated
 from provenn.verifier.certificate.bundle import load_zip
 from provenn.verifier.errors import InvalidSpecification
 from provenn.verifier.numbers import spoken
@@ -26,8 +41,13 @@ from provenn.verifier.numbers import spoken
 if TYPE_CHECKING:
     from torch import nn
 
+    from provenn.api.batch.data import Data
+    from provenn.api.batch.question import Question
+    from provenn.api.client.batches import CheckedBatch, HowBatch
     from provenn.api.jacobian import JacobianResult
     from provenn.api.monotonicity import MonotonicityResult
+    from provenn.api.tightness import TightnessResult
+    from provenn.api.tightness_schemas import TightnessRequest
 
 NOT_FOUND = 404
 Network: TypeAlias = "str | Path | bytes | Model | nn.Module"
@@ -97,6 +117,36 @@ class Asking(Verbs):
         members = {"specification": specification.text.decode(), "semantics": asked.semantics}
         return (yield from self._judged(question, subject, asked, progress, members))
 
+    def prove(
+        self,
+        model: Network,
+        specification: str | Path | bytes | Mapping[str, Any],
+        shape: Shape | None = None,
+        *,
+        progress: Progress | None = None,
+        accept_computed: bool = False,
+        **how: Unpack[HowProvedThere],
+    ) -> Flow[ItemResult | MonotonicityResult]:
+        """Whether the network keeps a specification of any kind, as `provenn.prove` says it.
+
+        What a document makes of the network is made here, and uploaded. accept_computed: as of `verify`.
+        Raises: as `verify`.
+        """
+        asked = Proving(**how)
+        subject = yield from self._subject(model, shape)
+        found = yield from done(partial(given_property, specification, subject.file))
+        if isinstance(found, Monotone):
+            trends, wanted = yield from done(partial(_expected, found, asked, subject))
+            return (yield from self._judged(trends, subject, asked, progress, {"monotonicity": wanted}))
+        if not found.specification.cases:
+            return (yield from done(partial(_vacuous, found)))
+        given = None if found.model == subject.file else subject.file
+        if given is not None:
+            subject = yield from self._subject(found.model, None)
+        question = Robust(found.specification, None, asked.semantics, accept_computed, given)
+        members = {"specification": found.specification.text.decode(), "semantics": asked.semantics}
+        return (yield from self._judged(question, subject, asked, progress, members))
+
     def lipschitz(
         self,
         model: Network,
@@ -154,11 +204,61 @@ class Asking(Verbs):
         question = yield from done(partial(_derivatives, asked, subject.shape))
         return (yield from self._judged(question, subject, asked, progress, {"jacobian": _over(asked)}))
 
+    def tightness(
+        self,
+        model: Network,
+        x: np.ndarray,
+        *,
+        progress: Progress | None = None,
+        timeout: float = 60.0,
+        **how: Unpack[HowTightness],
+    ) -> Flow[TightnessResult]:
+        """How much of the interval bounds at inputs is the network's, as `provenn.tightness` says it.
+
+        A measurement without a proof: it is the service's word. timeout: seconds.
+        Raises: ServiceError in one of its kinds; InvalidSpecification.
+        """
+        subject = yield from self._subject(model, None if isinstance(model, Model) else np.shape(x)[1:])
+        judge, wanted = yield from done(partial(_measured, x, subject.shape, how))
+        return (yield from self._judged(judge, subject, Proving(timeout=timeout), progress, {"tightness": wanted}))
+
+    def batch(
+        self,
+        model: Network,
+        data: Data,
+        question: Question,
+        folder: Path | None = None,
+        *,
+        progress: Progress | None = None,
+        **how: Unpack[HowBatch],
+    ) -> Flow[CheckedBatch]:
+        """Every input of the data at every radius, or its own radius, as `provenn batch` says it; see docs/batch.md.
+
+        Every certificate of the answer is proved again here, and every counterexample run, before this returns.
+        folder: gets batch.zip and results.jsonl then.
+        Raises: ServiceError in one of its kinds; CertificateRejected where a proof does not hold; InvalidSpecification.
+        """
+        from provenn.api.client import batches
+
+        asked = batches.Asked(**how)
+        subject = yield from self._subject(model, None)
+        dataset = yield from self.upload_data(data)
+        wanted = batches.requested(question, dataset.id)
+        members = {"method": asked.method, "seed": asked.seed, "semantics": asked.semantics, "batch": wanted}
+        job = yield from self.submit(requested(asked.timeout, model=subject.model.id, **members))
+        yield from self.outcome(job.id, progress)
+        bundle = yield from self.batch_file(job.id, "batch.zip")
+        lines = yield from self.batch_file(job.id, "rows.jsonl")
+        judge = batches.Judge(subject.file, data, question, asked.semantics, folder)
+        origin = Origin(self.url, job.id, subject.model.id, None, subject.converted)
+        tick = None if progress is None else lambda row, rows: progress(row, rows, "checking rows")
+        return (yield from done(lambda: judge.judged(bundle, lines, origin, tick)))
+
     def _judged(
         self,
         question: Judge[R],
         subject: Subject,
-        asked: Robustness | ConstantAsked | Derivatives,
+        asked: Robustness | Proving | ConstantAsked | Derivatives,
         progress: Progress | None,
         members: dict[str, Any],
     ) -> Flow[R]:
@@ -216,6 +316,34 @@ def _canonical(data: bytes) -> bytes:
     from provenn.models.limits import Limits
 
     return arrive(data, None, Limits()).data
+
+
+def _expected(found: Monotone, asked: Proving, subject: Subject) -> tuple[Judge[MonotonicityResult], dict[str, Any]]:
+    """What a document asks of derivatives, and as a request has it.   Raises: InvalidSpecification naming the key."""
+    from provenn.api import monotone
+    from provenn.api.client.derivatives import Trends
+
+    asked.derivatives()
+    inputs, outputs = (int(np.prod(shape)) for shape in subject.sizes)
+    question, _ = monotone.question(found, inputs, outputs)
+    return Trends(question, subject.shape), monotone.request(found).model_dump(exclude_none=True)
+
+
+def _measured(x: np.ndarray, shape: Shape, how: HowTightness) -> tuple[Judge[TightnessResult], TightnessRequest]:
+    """Who reads the answer, and what is asked.   Raises: InvalidSpecification."""
+    from provenn.api.client.measuring import Measured, requested
+    from provenn.api.keywords import Measuring
+
+    question = Measuring(**how).question(x, shape)
+    return Measured(question), requested(question)
+
+
+def _vacuous(found: Stated) -> ItemResult:
+    """That no input is allowed is seen here."""
+    from provenn.api.certification import Options, certify, load_model
+
+    (own,) = certify(load_model(found.model), [found.specification], Options())
+    return own
 
 
 def _trends(asked: Derivatives, names: Sequence[str], shape: Shape) -> Judge[MonotonicityResult]:

@@ -86,9 +86,12 @@ class Client:
         self._http.close()
 
     verify = _blocking(Asking.verify)
+    prove = _blocking(Asking.prove)
     lipschitz = _blocking(Asking.lipschitz)
     monotonicity = _blocking(Asking.monotonicity)
     jacobian = _blocking(Asking.jacobian)
+    tightness = _blocking(Asking.tightness)
+    batch = _blocking(Asking.batch)
 
     ready = _blocking(Asking.ready)
     upload = _blocking(Asking.upload)
@@ -96,6 +99,7 @@ class Client:
     file = _blocking(Asking.file)
     upload_data = _blocking(Asking.upload_data)
     batch_file = _blocking(Asking.batch_file)
+    batch_item = _blocking(Asking.batch_item)
     submit = _blocking(Asking.submit)
     certify = _blocking(Asking.certify)
     job = _blocking(Asking.job)
@@ -194,9 +198,12 @@ class AsyncClient:
         await self._http.aclose()
 
     verify = _awaited(Asking.verify)
+    prove = _awaited(Asking.prove)
     lipschitz = _awaited(Asking.lipschitz)
     monotonicity = _awaited(Asking.monotonicity)
     jacobian = _awaited(Asking.jacobian)
+    tightness = _awaited(Asking.tightness)
+    batch = _awaited(Asking.batch)
 
     ready = _awaited(Asking.ready)
     upload = _awaited(Asking.upload)
@@ -204,6 +211,7 @@ class AsyncClient:
     file = _awaited(Asking.file)
     upload_data = _awaited(Asking.upload_data)
     batch_file = _awaited(Asking.batch_file)
+    batch_item = _awaited(Asking.batch_item)
     submit = _awaited(Asking.submit)
     certify = _awaited(Asking.certify)
     job = _awaited(Asking.job)

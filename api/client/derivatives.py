@@ -60,7 +60,8 @@ class Trends:
         reason = f"{WORD}; {item.reason}" if short and item.reason else WORD if short else item.reason
         files = answer.files if ends else None
         about = (tuple(found), item.method, item.seconds, "checked" if ends else None, files, reason)
-        return MonotonicityResult(*about, timed_out=answer.undecided == "timeout", origin=answer.origin)
+        late = answer.undecided == "timeout"
+        return MonotonicityResult(*about, timed_out=late, origin=answer.origin, expected=asked.expected)
 
 
 class _Witnesses:

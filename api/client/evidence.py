@@ -54,12 +54,17 @@ class Answer:
 
 @dataclass(frozen=True, eq=False)
 class Robust:
-    """A question about one input. accept_computed: whether the service's word is enough where it has no proof."""
+    """A question about cases. accept_computed: whether the service's word is enough where it has no proof.
+
+    asked: the one input, if it is about one; given: the network that the question's begins with a layer of parameters
+    of, if it does.
+    """
 
     specification: Specification
-    asked: Asked
+    asked: Asked | None
     semantics: Semantics
     accept_computed: bool
+    given: bytes | None = None
 
     def judged(self, answer: Answer) -> ItemResult:
         """Raises: CertificateRejected for a certificate that is none of this; UnexpectedAnswer; InvalidModel."""
@@ -91,19 +96,27 @@ class Robust:
 
     def _falsified(self, answer: Answer, known: ItemResult) -> ItemResult:
         found = answer.item.counterexample
-        point = None if found is None else single(found.input, self.asked.input.shape)
-        shown = None if point is None else self._replayed(answer.model, point)
+        shown = None if found is None else self._replayed(answer.model, found.input)
         if shown is None:
             return replace(known, reason=NOT_REPLAYED)
         return replace(known, verdict=FALSIFIED, assurance="replayed", counterexample=shown)
 
-    def _replayed(self, model: bytes, point: NDArray[np.float32]) -> Counterexample | None:
+    def _replayed(self, model: bytes, values: list[float]) -> Counterexample | None:
+        from provenn.models.parametrization import Parametrized
         from provenn.models.reading import executor
         from provenn.solvers.attack import replay
 
-        (case,) = self.specification.cases
-        hit = replay(executor(model), case, point[None])
-        return None if hit is None else Counterexample(hit.witness.ravel().tolist(), hit.output.ravel().tolist())
+        composed = Parametrized.of(model, self.given)
+        run = composed or executor(model)
+        point = single(values, run.input_shape)
+        if point is None:
+            return None
+        hits = (replay(run, case, point[None]) for case in self.specification.cases)
+        hit = next((each for each in hits if each is not None), None)
+        if hit is None:
+            return None
+        original = None if composed is None else composed.image(point[None]).ravel().tolist()
+        return Counterexample(hit.witness.ravel().tolist(), hit.output.ravel().tolist(), original)
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -33,7 +34,9 @@ from provenn.api.schemas import (
     MonotonicityRequest,
 )
 from provenn.api.signing_bundle import detach
+from provenn.api.tightness_schemas import TightnessRequest
 from provenn.verifier.certificate.bundle import load_zip
+from provenn.verifier.check import CertificateRejected
 from provenn.verifier.errors import InvalidSpecification
 
 if TYPE_CHECKING:
@@ -49,7 +52,9 @@ CONFLICT = 409
 
 Progress: TypeAlias = Callable[[int, int, str], None]
 """progress(done, total, phase)"""
-Question: TypeAlias = str | Inputs | BatchRequest | LipschitzRequest | MonotonicityRequest | JacobianRequest
+Question: TypeAlias = (
+    str | Inputs | BatchRequest | LipschitzRequest | MonotonicityRequest | JacobianRequest | TightnessRequest
+)
 B = TypeVar("B", bound=BaseModel)
 KINDS: dict[type, str] = {
     str: "specification",
@@ -58,6 +63,7 @@ KINDS: dict[type, str] = {
     LipschitzRequest: "lipschitz",
     MonotonicityRequest: "monotonicity",
     JacobianRequest: "jacobian",
+    TightnessRequest: "tightness",
 }
 
 
@@ -104,13 +110,25 @@ class Verbs:
     def batch_file(self, batch: str, name: str) -> Flow[bytes]:
         """What a batch has left: `rows.jsonl` or `batch.zip`, which `provenn check` takes; nothing is proved before.
 
-        Raises: UnexpectedAnswer if the bytes are not those that the job names.
+        Raises: UnexpectedAnswer if the bytes, without a signature, are not those that the job names.
         """
         job = yield from self.job(batch)
         promised = next((file.sha256 for file in job.files if file.name == name), None)
         data = (yield from self._get(route("batches", batch, "files", name))).content
-        if hashlib.sha256(data).hexdigest() != promised:
+        if hashlib.sha256(detach(data)).hexdigest() != promised:
             raise UnexpectedAnswer(f"the service sent other bytes than those of {name} of batch {batch}")
+        return data
+
+    def batch_item(self, batch: str, row: int) -> Flow[bytes]:
+        """A bundle of one row alone, for `provenn check`; it is joined to the root of all, but not proved before.
+
+        Raises: UnexpectedAnswer if it is another row's, or under another root than the one that the job names.
+        """
+        job = yield from self.job(batch)
+        data = (yield from self._get(route("batches", batch, "rows", str(row)))).content
+        told = None if job.result is None or job.result.batch is None else job.result.batch.root
+        if (yield from done(lambda: _joined(data))) != (row, told):
+            raise UnexpectedAnswer(f"the service sent something else than row {row} of batch {batch}")
         return data
 
     def model(self, model: str) -> Flow[Model]:
@@ -230,6 +248,24 @@ class Verbs:
 
     def _sent(self, asked: Exchange) -> Flow[httpx.Response]:
         return (yield from answered(asked, self.url, self.retry_seconds))
+
+
+def _joined(item: bytes) -> tuple[int, str] | None:
+    """The number of the row in a bundle of one, and the root that its path leads to; None if it is no such bundle."""
+    from provenn.api.batch.bundle import opened
+    from provenn.api.batch.merkle import leaf_hash, root_by_path
+
+    try:
+        with opened(io.BytesIO(item)) as bundle:
+            manifest = bundle.manifest
+            (leaf,) = bundle.leaves()
+    except (CertificateRejected, ValueError):
+        return None
+    if bundle.item is None:
+        return None
+    row, path = bundle.item
+    top = root_by_path(leaf_hash(leaf), row, manifest.rows, path)
+    return None if top is None else (row, manifest.over(top).root)
 
 
 def _archived(data: Path | Data) -> bytes:

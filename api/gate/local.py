@@ -18,7 +18,7 @@ from provenn.api.cli.outcome import CannotWrite
 from provenn.api.gate.answers import at_radius, classified, constant_found, kept, trend_found
 from provenn.api.gate.found import Found, Item, sha256
 from provenn.api.gate.questions import Constant, Difference, Property, Question, Robustness, Trend
-from provenn.api.gate.shown import few
+from provenn.api.gate.shown import unsafe
 from provenn.api.gate.statements import Subject, differences, stated_property, trends
 from provenn.api.lipschitz_question import Question as Asked
 from provenn.api.results import ItemResult
@@ -108,7 +108,7 @@ def _joined(results: Sequence[tuple[int, str, ItemResult]]) -> Found:
         digest, made = kept(result.certificate)
         certificates |= made
         found, where = result.counterexample, f"around input {name}: " if name else ""
-        shown = None if found is None else f"{where}outputs {few(found.output)} at {few(found.input)}"
+        shown = None if found is None else where + unsafe(found.output, found.input, found.original)
         about = (result.verdict, result.assurance, digest, result.reason, index, name)
         items.append(Item(*about, margin=result.margin, shown=shown))
     return Found(tuple(items), certificates)

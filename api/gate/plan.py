@@ -14,6 +14,7 @@ from provenn.api.gate.checks import Judged
 from provenn.api.gate.config import Accuracy, Config, Equivalence, Lipschitz, Model, Norm
 from provenn.api.gate.found import Item
 from provenn.api.gate.questions import Constant, Difference, Network, Property, Question, Robustness, Sample, Trend
+from provenn.api.specifications import monotone_in
 from provenn.verifier.numbers import spoken, written
 
 
@@ -122,9 +123,17 @@ def _of(each: Planned) -> Iterator[Check]:
         title = f"outputs {trend.rows} {trend.expect} with {', '.join(trend.features)}"
         yield Check(name, "monotone", title, "for all inputs of the domain", question, checks.holds)
     for file in asked.properties:
-        yield Check(name, "properties", file, "holds", Property(each.network, each.root / file), checks.holds)
+        yield Check(name, "properties", file, "holds", _property(each, each.root / file), checks.holds)
     for equivalence in asked.equivalence:
         yield _equivalence(each, equivalence)
+
+
+def _property(each: Planned, path: Path) -> Question:
+    """What a file asks.   Raises: InvalidFile, InvalidSpecification naming it."""
+    asked = monotone_in(path) if path.is_file() else None
+    if asked is None:
+        return Property(each.network, path)
+    return Trend(each.network, asked.features, path, asked.expect, asked.rows, document=True)
 
 
 def constant_title(constant: Lipschitz) -> str:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from provenn.api.files import InvalidFile
 from provenn.api.gate.config import Norm, Preprocessing
+from provenn.api.specifications import neighbours
 
 
 @dataclass(frozen=True)
@@ -53,18 +54,22 @@ class Constant:
 
 @dataclass(frozen=True)
 class Trend:
-    """Whether rows of outputs only rise (increasing) or only fall with features, over a domain."""
+    """Whether rows of outputs only rise (increasing) or only fall with features, over a domain.
+
+    document: whether `domain` is a specification document of kind monotone, which says all of this itself.
+    """
 
     network: Network
     features: tuple[str, ...]
     domain: Path
     expect: str
     rows: str = "all"
+    document: bool = False
 
 
 @dataclass(frozen=True)
 class Property:
-    """Whether a VNN-LIB or JSON property holds."""
+    """Whether the property in a file holds: VNN-LIB, or a document of a kind that is about cases."""
 
     network: Network
     file: Path
@@ -102,6 +107,9 @@ def _contents(question: Question) -> dict[str, Any]:
     for name, value in asked.items():
         if isinstance(value, Path):
             asked[name] = file_digest(value)
+    if isinstance(question, Property) or (isinstance(question, Trend) and question.document):
+        path = question.file if isinstance(question, Property) else question.domain
+        asked["beside"] = {name: file_digest(other) for name, other in neighbours(path).items()}
     sample: Sample | None = getattr(question, "sample", None)
     if sample is not None:
         asked["sample"] = sample_digest(sample)

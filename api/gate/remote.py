@@ -15,12 +15,15 @@ from provenn.api.gate.answers import at_radius, classified, constant_found, tren
 from provenn.api.gate.found import Found, Item, sha256
 from provenn.api.gate.proofs import believed
 from provenn.api.gate.questions import Constant, Difference, Property, Question, Robustness, Trend
-from provenn.api.gate.shown import few
+from provenn.api.gate.shown import unsafe
 from provenn.api.gate.statements import Subject, around, differences, stated_property, trends
 from provenn.api.keywords import HowDerivatives, HowLipschitz
+from provenn.api.monotone import over_which
 from provenn.api.schemas import Inputs
 from provenn.api.schemas import Item as Told
 from provenn.api.signing_bundle import detach
+from provenn.api.specifications import monotone_in
+from provenn.models.parametrization import Parametrized
 from provenn.solvers.base import Progress
 from provenn.verifier.numbers import exact, spoken, written
 from provenn.verifier.spec import Specification
@@ -47,6 +50,8 @@ class Remote:
                 return constant_found(self._client.lipschitz(subject.data, progress=self._progress, **asked))
             case Trend():
                 over = HowDerivatives(domain=question.domain, rows=question.rows)
+                document = monotone_in(question.domain) if question.document else None
+                over |= {} if document is None else over_which(document, subject.executor.input_shape)
                 over |= {"timeout": seconds, "seed": self._seed}
                 features = list(question.features)
                 result = self._client.monotonicity(subject.data, features, progress=self._progress, **over)
@@ -104,7 +109,9 @@ class Remote:
             if found is not None:
                 where = f"around input {name}: " if name else ""
                 output, witness = found.output.ravel().tolist(), found.witness.ravel().tolist()
-                item = replace(item, shown=f"{where}outputs {few(output)} at {few(witness)}")
+                run = subject.executor
+                made = run.image(found.witness[None]).ravel().tolist() if isinstance(run, Parametrized) else None
+                item = replace(item, shown=where + unsafe(output, witness, made))
             items.append(item)
         return Found(tuple(items), certificates)
 

@@ -35,5 +35,12 @@ def few(values: Sequence[float]) -> str:
     return f"[{', '.join(f'{v:.6g}' for v in values[: 2 * FEW])}{', ...' if len(values) > 2 * FEW else ''}]"
 
 
+def unsafe(output: Sequence[float], point: Sequence[float], original: Sequence[float] | None) -> str:
+    """The outputs at a counterexample; of parameters also the input of the given network that they make."""
+    if original is None:
+        return f"outputs {few(output)} at {few(point)}"
+    return f"outputs {few(output)} at {few(original)}, which parameters {few(point)} make"
+
+
 def _place(index: int, shape: Sequence[int]) -> str:
     return f"[{', '.join(str(int(i)) for i in np.unravel_index(index, shape))}]"

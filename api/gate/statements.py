@@ -15,20 +15,24 @@ from provenn.api.gate.config import Preprocessing
 from provenn.api.gate.questions import Constant, Difference, Network, Property, Question, Robustness, Sample, Trend
 from provenn.api.lipschitz_question import Question as Asked
 from provenn.api.lipschitz_question import matrix
+from provenn.api.monotone import question as asked_by
+from provenn.api.specifications import monotone_in, read_property
 from provenn.models import preprocessing
 from provenn.models.difference import difference
+from provenn.models.parametrization import Parametrized
 from provenn.models.reading import Executor, executor
+from provenn.models.specification.monotone import Monotone
+from provenn.models.specification.stated import Stated
 from provenn.verifier.certificate.lipschitz import Statement
 from provenn.verifier.errors import InvalidSpecification, ProvennError, in_file
 from provenn.verifier.numbers import exact, spoken
 from provenn.verifier.spec import Case, Clause, InputSet, Specification
 from provenn.verifier.spec_json import from_cases, robustness
-from provenn.verifier.spec_reader import read_specification
 
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """The network that a question is about, as one file, and what runs it."""
+    """The network that a question is about, as one file, and what runs it: a document may compose it with others."""
 
     data: bytes
     executor: Executor
@@ -36,11 +40,14 @@ class Subject:
     @classmethod
     def of(cls, question: Question) -> Subject:
         """Raises: InvalidFile; InvalidModel, UnsupportedOp, ResourceLimit."""
-        data = network_file(question.network)
+        given = data = network_file(question.network)
         if isinstance(question, Difference):
             other = Network(question.other, question.network.preprocessing)
             data = difference(data, network_file(other))
-        return cls(data, executor(data))
+        elif isinstance(question, Property):
+            data = _stated(question, given).model
+        composed = None if data == given else Parametrized.of(data, given)
+        return cls(data, composed or executor(data))
 
     @property
     def inputs(self) -> int:
@@ -86,12 +93,18 @@ def around(question: Robustness, data: Data, index: int, radius: str, outputs: i
 
 def stated_property(question: Property, subject: Subject) -> Specification:
     """The property in a file, which has to fit the network.   Raises: InvalidFile; InvalidSpecification naming it."""
-    text = read_file(question.file)
+    found = _stated(question, network_file(question.network)).specification
     try:
-        found = read_specification(text)
         found.require_fits(subject.inputs, subject.outputs)
     except ProvennError as error:
         raise in_file(question.file, error) from None
+    return found
+
+
+def _stated(question: Property, model: bytes) -> Stated:
+    found = read_property(question.file, model)
+    if isinstance(found, Monotone):  # the file has changed since the questions were planned
+        raise InvalidSpecification(f"{question.file}: it was about cases before, and is of kind monotone now")
     return found
 
 
@@ -132,9 +145,10 @@ class Trends:
 
 def trends(question: Trend, subject: Subject) -> Trends:
     """What is asked of derivatives.   Raises: InvalidFile; InvalidSpecification naming the file; ResourceLimit."""
-    text = read_file(question.domain)
     try:
-        domain = read_domain(text, subject.inputs)
+        if question.document:
+            return _documented(question, subject)
+        domain = read_domain(read_file(question.domain), subject.inputs)
         asked = columns(question.features, subject.inputs, domain)
         if not asked:
             raise InvalidSpecification("no feature has an order and more than one value")
@@ -142,3 +156,12 @@ def trends(question: Trend, subject: Subject) -> Trends:
         return Trends(asked, tuple(domain.places(asked)), matrix(question.rows, subject.outputs), names)
     except ProvennError as error:
         raise in_file(question.domain, error) from None
+
+
+def _documented(question: Trend, subject: Subject) -> Trends:
+    """What a document asks."""
+    document = monotone_in(question.domain)
+    if document is None:
+        raise InvalidSpecification("it is no document of kind monotone any more")
+    found, names = asked_by(document, subject.inputs, subject.outputs)
+    return Trends(found.columns, found.places, matrix(found.rows, subject.outputs), names)

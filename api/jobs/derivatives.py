@@ -64,7 +64,7 @@ def dependences(asked: MonotonicityRequest, inputs: int, outputs: int) -> tuple[
     else:
         places = domain.places(found)
         names = [next(f.name for f in domain.features if f.first == column) for column in found]
-    return monotonicity.Question(found, tuple(places), asked.rows), names
+    return monotonicity.Question(found, tuple(places), asked.rows, asked.expect), names
 
 
 def entries(asked: JacobianRequest, inputs: int, outputs: int) -> jacobian.Question:

@@ -14,10 +14,11 @@ import zipfile
 from onnx import TensorProto, helper
 from scipy.optimize import linprog
 
-from provenn.api.jobs import inspection, worker
+from provenn.api.jobs import inspecting_documents, inspection, worker
 from provenn.models.arrival import arrive
 from provenn.models.limits import Limits
 from provenn.models.reading import read
+from provenn.models.specification.schemas import documents
 from provenn.models.summary import summarize
 from provenn.verifier.check import read_network
 from provenn.verifier.spec_json import robustness
@@ -28,7 +29,7 @@ VNNLIB_2 = b"""(vnnlib-version <2.0>)
 (assert (and (>= X[0] 0.0) (<= X[0] 1.0)))
 (assert (>= Y[0] 0.0))
 """
-__all__ = ["inspection", "linprog", "worker"]
+__all__ = ["inspecting_documents", "inspection", "linprog", "worker"]
 
 
 def _one_neuron() -> bytes:
@@ -52,6 +53,7 @@ def _warm() -> None:
     read_network(data)
     robustness([0.0], label=0, epsilon=0.1, outputs=2)
     read_specification(VNNLIB_2)
+    documents()
 
 
 _warm()

@@ -51,7 +51,7 @@ class Found(_Strict):
 
     result: Digest
     certificates: Annotated[list[Digest], Field(max_length=CERTIFICATES)]
-    verdict: Literal["verified", "falsified", "unknown", "timeout"]
+    verdict: Literal["verified", "falsified", "unknown", "timeout", "measured"]
     reusable: bool
     version: str
     start: Digest | None = None

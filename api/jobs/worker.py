@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from provenn.api.certification import ItemResult, LoadedModel, Options, certify
-from provenn.api.jobs import derivatives
+from provenn.api.jobs import derivatives, measuring
 from provenn.api.jobs.child import Reporter
 from provenn.api.jobs.loading import loaded, readings
 from provenn.api.jobs.narrowing import Narrowing
@@ -56,6 +56,8 @@ class Certify:
             return self._bounded(out, request, request.lipschitz, reporter)
         if request.derivatives is not None:
             return self._derived(out, request, reporter)
+        if request.tightness is not None:
+            return self._measured(out, request, reporter)
         model = loaded(self.model)
         points = list(_points(request))
         stats = {"load_seconds": time.monotonic() - start}
@@ -102,6 +104,15 @@ class Certify:
         files, reported = derivatives.answered(request, model, told(reporter, 0, 0))
         stats["seconds"] = time.monotonic() - start
         return kept(out, request, files, lambda name: reported(name, stats))
+
+    def _measured(self, out: Outbox, request: JobRequest, reporter: Reporter) -> dict[str, Any]:
+        """The same of a job about tightness."""
+        start = time.monotonic()
+        model = loaded(self.model)
+        stats = {"load_seconds": time.monotonic() - start}
+        result = measuring.tightness(request, model, told(reporter, 0, 0), stats)
+        stats["seconds"] = time.monotonic() - start
+        return answered(out, result)
 
 
 def question(asked: LipschitzRequest) -> Question:

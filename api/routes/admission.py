@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from provenn.api.batch_schemas import BatchRequest
+from provenn.api.jobs import measuring
 from provenn.api.jobs.inspection import InspectDerivatives, InspectSpecification
 from provenn.api.jobs.worker import question
 from provenn.api.lipschitz import Options
@@ -28,6 +29,9 @@ def check(request: JobRequest, model: ModelRow, dataset: DatasetRow | None, part
         raise ResourceLimit(f"inputs times radii ({request.items})", str(parts.settings.max_items))
     if request.lipschitz is not None:
         _check_lipschitz(request.lipschitz, request.method, inputs, outputs)
+        return
+    if request.tightness is not None:
+        measuring.require_valid(request.tightness, inputs, outputs)
         return
     if request.derivatives is not None:
         parts.engine.inspect(InspectDerivatives(request.model_dump_json(), inputs, outputs))

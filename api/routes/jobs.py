@@ -19,6 +19,7 @@ from provenn.api.jobs.store import Which
 from provenn.api.keys import Scope, allows
 from provenn.api.problems import CONFLICT, not_found, problem
 from provenn.api.routes.admission import check
+from provenn.api.routes.documents import resolved
 from provenn.api.routes.paging import Cursor, Limit, next_cursor, unknown_cursor
 from provenn.api.routes.shown import status, transition
 from provenn.api.routes.waiting import LONGEST, over
@@ -75,6 +76,10 @@ EXAMPLES = {
             "method": "crown",
         },
     },
+    "tightness": {
+        "summary": "Propagation tightness at inputs",
+        "value": {"model": MODEL_ID, "tightness": {"inputs": [[0.0, 0.5]], "labels": [1], "epsilon": 0.1}},
+    },
 }
 AT_ONCE: dict[int | str, dict[str, Any]] = {
     200: {"model": JobStatus, "description": "Nothing is left to do: an earlier job, or its answer"}
@@ -124,6 +129,7 @@ def queued(request: JobRequest, who: Caller, parts: Service, response: Response,
         raise not_found("dataset", request.batch.dataset)
     if request.priority > _most_urgent(who):
         raise problem(FORBIDDEN, f"a priority above {URGENT} needs the scope {Scope.ADMIN}", scope=Scope.ADMIN)
+    request, model = resolved(request, model, who, parts)
     check(request, model, dataset, parts)
     return _submitted(_row(request, who, dataset, parts), parts, response, key)
 
@@ -187,7 +193,9 @@ class Filters:
     model: Annotated[Digest | None, Query(description="only jobs about this model")] = None
     kind: Annotated[Text | None, Query(max_length=32, description="inputs, specification, lipschitz, ...")] = None
     method: Annotated[Text | None, Query(max_length=64, description="as the jobs asked for it")] = None
-    verdict: Annotated[Text | None, Query(max_length=32, description="verified, falsified, unknown or timeout")] = None
+    verdict: Annotated[
+        Text | None, Query(max_length=32, description="verified, falsified, unknown, timeout or measured")
+    ] = None
     parked: Annotated[bool | None, Query(description="whether too many workers died of it")] = None
     parent: Annotated[
         str | None, Query(pattern="^[0-9a-f]{32}$", description="only the parts of this job, which no other list has")

@@ -80,15 +80,22 @@ def _weights(forms: Tensor, value: Tensor, box: Interval, rounds: int) -> Tensor
     """Weights whose combination has nearly the largest minimum: [rows, batch].
 
     The minimum is concave in the weights. Multiplicative steps up its supergradient from equal ones; the best kept,
-    beside the best single row.   Source: Arora, Hazan, Kale 2012.
+    beside the best single row. Rows whose function is nowhere above 0 are left out, where not all are such: whatever
+    has them proves no more without them, in no part; else those whose function is constant.
+    Source: Arora, Hazan, Kale 2012.
     """
-    single = torch.zeros_like(value).scatter(0, value.argmax(0, keepdim=True), 1.0)
+    reach = _reach(forms, box)
+    useful = value + 2 * reach > 0
+    useful = useful | (~useful.any(0) & (reach > 0))
+    useful = useful | ~useful.any(0)
+    alone = torch.where(useful, value, -torch.inf)
+    single = torch.zeros_like(value).scatter(0, alone.argmax(0, keepdim=True), 1.0)
     if len(value) == 1:
         return single
-    best, highest = single, value.amax(0)
+    best, highest = single, alone.amax(0)
     radius = ((box.upper - box.lower) / 2).flatten(1)
-    middle, scale = value + _reach(forms, box), value.abs().amax(0).clamp(min=torch.finfo(value.dtype).tiny)
-    w = torch.full_like(value, 1 / len(value))
+    middle, scale = value + reach, value.abs().amax(0).clamp(min=torch.finfo(value.dtype).tiny)
+    w = useful.to(value.dtype) / useful.sum(0)
     for round_ in range(1, rounds + 1):
         both = torch.einsum("rb,rbn->bn", w, forms)
         reached = (w * middle).sum(0) - (both.abs() * radius).sum(1)

@@ -56,7 +56,7 @@ WRONG = [
 
 
 def filled(path: str, names: dict[str, str] = NOBODYS) -> str:
-    return re.sub(r"\{(\w+)\}", lambda found: names.get(found[1], "rows.jsonl"), path)
+    return re.sub(r"\{(\w+)\}", lambda found: (names | {"row": "0", "schema": "box"}).get(found[1], "rows.jsonl"), path)
 
 
 def refused(response: httpx.Response, status: int, name: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pytest
 from cli_kit import PLAIN, Command
 from lipschitz_models import ILL_POSED, POSED, pointwise
 
-from provenn.api.cli.statements import at_least, at_most, lipschitz, named
+from provenn.api.statements import at_least, at_most, lipschitz, named
 
 
 @pytest.fixture

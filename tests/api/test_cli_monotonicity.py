@@ -15,7 +15,7 @@ from derivative_models import chain, monotone, nearly_monotone
 from lipschitz_models import pointwise
 
 from provenn.api.cli import monotonicity as command
-from provenn.api.cli.statements import jacobian
+from provenn.api.statements import jacobian
 
 DOMAIN = {
     "features": [{"name": "age", "range": [18, 100]}, {"name": "sex", "values": [0, 1]}, {"name": "c", "one_hot": 2}]

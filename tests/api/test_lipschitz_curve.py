@@ -20,10 +20,10 @@ import provenn
 from provenn.api.cli import lipschitz as command
 from provenn.api.cli.chart import axis, drawn
 from provenn.api.cli.lipschitz_plot import chart, lower_text, upper_text
-from provenn.api.cli.statements import at_least, at_most
 from provenn.api.lipschitz import INTERRUPTED, Contradiction, LipschitzResult, Options, bound, load
 from provenn.api.lipschitz_curve import LATE, STOPPED, Balls, CurveBound, LipschitzCurve, _joined, _spread, curve
 from provenn.api.lipschitz_question import Around, Question
+from provenn.api.statements import at_least, at_most
 from provenn.verifier.errors import InvalidSpecification
 
 KINKS = two_layers([[1], [1]], [0, -1], [[1, 3]])
@@ -363,7 +363,7 @@ def test_a_folder_that_cannot_be_written_loses_no_curve(provenn_command: Command
         ("--eps 1,2", "--at: is missing"),
         ("--plot c.html", "--plot: draws constants against the radius of regions: give --at with --eps"),
         ("--at x.npy --eps 1 --plot c.html", "--plot: there is one point and one radius: give several radii"),
-        ("--at x.npy --eps 1,2 --plot c.pdf", "--plot: 'c.pdf' does not say what to draw: give FILE.png or FILE.html"),
+        ("--at x.npy --eps 1,2 --plot c.pdf", "--plot: 'c.pdf' does not say what to draw: give FILE.png, FILE.svg or"),
         ("--at x.npy --eps 1,2 --plot c", "--plot: 'c' does not say what to draw"),
         ("--at x.npy --eps 1,2 --plot none/c.html", "--plot: cannot write to none/: No such file or directory; give"),
         ("--at x.npy --eps 1,2 --plot folder.png", "--plot: folder.png is a folder: give a file"),

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from cli_kit import PLAIN, PROPERTY
 
-from provenn.api.certification import load_model
-from provenn.api.cli.questions import from_file
+from provenn.api.certification import LoadedModel, load_model
+from provenn.api.cli.questions import Questions, from_stated
 from provenn.api.files import InvalidFile
+from provenn.api.specifications import read_property
+from provenn.models.specification.stated import Stated
 from provenn.verifier.errors import EmptyRegion, ProvennError, in_file
 from provenn.verifier.query.meaning import layout, meaning
 from provenn.verifier.query.reading import read_query
@@ -42,6 +44,13 @@ STRANGE = re.findall(
 STRANGE += ["9" * 30, "9" * 500, f"{'9' * 30}.0", "(declare-const X_0 Real)", "(declare-const X_5 Real)", "(check-sat)"]
 NOWHERE = re.compile(r"(the (query|specification) is empty|[XY]_0 is not declared|the range of inputs exceeds .*)$")
 """What is missing from a text has no line in it."""
+
+
+def from_file(path: Path, model: LoadedModel) -> Questions:
+    """As `provenn certify --spec` reads it."""
+    stated = read_property(path, PLAIN)
+    assert isinstance(stated, Stated)
+    return from_stated(path, stated, model)
 
 
 def damaged(text: str, generator: random.Random) -> str:

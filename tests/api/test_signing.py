@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import threading
+import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from pydantic import ValidationError
 from securesystemslib.signer import CryptoSigner
 from signing_kit import OTHER, SIGNER, altered, changed, places, proved, resealed, signed, zipped
 
+from provenn.api import signing_bundle
 from provenn.api.signing import PAYLOAD, Status, examine, sign, statement
 from provenn.api.signing_bundle import attach, detach
 from provenn.api.signing_keys import Keyring, PublicKey, PublicKeys, SigningKeyError, published, rotate
@@ -261,6 +263,16 @@ def test_a_bundle_is_the_stored_zip_and_one_more_file(count: int) -> None:
     assert load_zip(signed_bundle) == load_zip(stored) | {ATTESTATION: b'{"payload": ""}'}
     assert detach(signed_bundle) == stored
     assert detach(stored) == stored
+
+
+def test_large_bundles_likewise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of more members, or of more bytes, than the end of a plain zip can tell."""
+    for name, value in (("ZIP_FILECOUNT_LIMIT", 3), ("ZIP64_LIMIT", 300)):
+        monkeypatch.setattr(zipfile, name, value)
+    monkeypatch.setattr(signing_bundle, "COUNT", 3)
+    monkeypatch.setattr(signing_bundle, "PLACE", 300)
+    for count in range(8):
+        test_a_bundle_is_the_stored_zip_and_one_more_file(count)
 
 
 @pytest.mark.parametrize("data", [b"", b"no zip", b"PK\5\6" + bytes(18), b"PK\3\4" + bytes(100)])

@@ -44,7 +44,7 @@ def owned(owner: Server) -> dict[str, str]:
 def filled(path: str, names: dict[str, str]) -> tuple[str, str]:
     """The path about this project's object, and the object's name."""
     kind, *_ = re.findall(r"\{(\w+)\}", path)
-    return path.replace(f"{{{kind}}}", names[kind]).replace("{name}", "rows.jsonl"), names[kind]
+    return path.replace(f"{{{kind}}}", names[kind]).replace("{name}", "rows.jsonl").replace("{row}", "0"), names[kind]
 
 
 def same(one: httpx.Response, name: str, other: httpx.Response, other_name: str) -> bool:
@@ -63,7 +63,8 @@ def test_every_route_has_its_rule() -> None:
 
 
 def test_a_rule_says_what_the_path_shows() -> None:
-    assert {route for route in RULES if "{" in route[1]} == set(HIDING)
+    alike = {("GET", "/v1/schemas/{schema}")}  # for everybody
+    assert {route for route in RULES if "{" in route[1]} - alike == set(HIDING)
 
 
 @named(HIDING)

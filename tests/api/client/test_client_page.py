@@ -55,19 +55,20 @@ def test_the_examples_do_what_they_say(
     np.save("digit.npy", np.random.default_rng(1).random((1, 8, 8)).astype(np.float32))
     said: list[str] = []
     known: dict[str, Any] = {"__name__": "page"}
-    assert len(EXAMPLES) == 6
+    assert len(EXAMPLES) == 7
     for number, example in enumerate(EXAMPLES):
         code = compile(
             example.replace("http://127.0.0.1:8000", server.url), f"docs/client.md, example {number}", "exec"
         )
         exec(code, known)
         said.append(capsys.readouterr().out)
-    verified, again, questions, gathered, jobs, wrong = said
+    verified, again, questions, many, gathered, jobs, wrong = said
     assert verified.startswith("verified ")
     assert verified.endswith(" checked\n")
     assert again == ""
     assert "at most;" in questions
     assert "(0, 0, 'increasing')" in questions
+    assert re.fullmatch(r"2 half verified [0-9a-f]{64}\n", many)
     assert gathered == "['verified', 'verified']\n"
     assert jobs.splitlines()[-2] == "end"
     assert "succeeded" in jobs

@@ -1,0 +1,348 @@
+"""Activation patterns of a network: mined, measured on other data, and verified; every verdict is `certify`'s.
+
+What a certificate proves is about the restricted network that `models.pattern_network` makes of network and pattern;
+that it means what is said here is the lemma in that file, and the same composition of the same files gives the same
+bytes again, whose digest the certificate names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from provenn.api.certification import ItemResult, LoadedModel, Options, certify, load_model
+from provenn.models.activation_pattern import Labels, Mined, Pattern
+from provenn.models.executor import OnnxExecutor
+from provenn.models.limits import Limits
+from provenn.models.onnx_bytes import decompressed
+from provenn.models.pattern_network import chosen, exposed
+from provenn.models.specification.activation_pattern import KIND, stated
+from provenn.models.specification.stated import Stated
+from provenn.solvers.base import Budget, Progress, Verdict, silent
+from provenn.verifier.errors import InvalidSpecification
+from provenn.verifier.numbers import written
+from provenn.verifier.spec import InputSet
+from provenn.verifier.spec_json import FORMAT, robustness
+
+STARTS, STEPS = 8, 60
+"""Points from which an input that follows a pattern is looked for, and steps from each."""
+
+COARSE = 2
+"""By what a radius is multiplied, or divided, while only one end of its bracket is known."""
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Inputs [n, inputs] and, where they are known, their labels [n]."""
+
+    inputs: NDArray[np.float32]
+    labels: NDArray[np.int64] | None = None
+
+
+def activations(model: bytes, inputs: NDArray[np.float32], names: Sequence[str] | None = None) -> Activations:
+    """Pre-activations of ReLUs, all or those named, and the classes, as onnxruntime computes them.
+
+    Raises: InvalidSpecification for a ReLU that is not there; InvalidModel.
+    """
+    layers, network = chosen(model, names), OnnxExecutor(model)
+    whole = OnnxExecutor(exposed(model, layers))
+    shaped = inputs.reshape(-1, *network.input_shape)
+    values = whole.run(shaped).reshape(len(shaped), -1)
+    ends = np.cumsum([layer.neurons for layer in layers])[:-1]
+    classes = network.run(shaped).reshape(len(shaped), -1).argmax(axis=1)
+    return Activations([layer.name for layer in layers], np.split(values, ends, axis=1), classes.astype(np.int64))
+
+
+@dataclass(frozen=True, eq=False)
+class Activations:
+    """By layer: its name, pre-activations [samples, neurons]; and the class that the network gives a sample."""
+
+    names: list[str]
+    values: list[NDArray[np.float32]]
+    predicted: NDArray[np.int64]
+
+    def of(self, pattern: Pattern) -> list[NDArray[np.float32]]:
+        """In the order of a pattern's layers.   Raises: InvalidSpecification if it has others, or other sizes."""
+        known = dict(zip(self.names, self.values, strict=True))
+        for layer in pattern.layers:
+            if layer.relu not in known or known[layer.relu].shape[1] != layer.neurons:
+                raise InvalidSpecification(f"the network has no ReLU {layer.relu!r} of {layer.neurons} neurons")
+        return [known[layer.relu] for layer in pattern.layers]
+
+
+@dataclass(frozen=True)
+class Mining:
+    """How: delta, of which classes (None: all that occur), over which ReLUs (None: all), by whose labels.
+
+    wrong: whether samples count that the network gives another class than the data.
+    """
+
+    delta: Fraction = Fraction(1)
+    classes: tuple[int, ...] | None = None
+    layers: tuple[str, ...] | None = None
+    labels: Labels = "dataset"
+    wrong: bool = False
+
+
+def mine(model: bytes, samples: Samples, how: Mining) -> list[Pattern]:
+    """The pattern of every class.   Raises: InvalidSpecification if a class has no samples, or labels are missing."""
+    found = activations(model, samples.inputs, how.layers)
+    labels = found.predicted if how.labels == "predicted" else samples.labels
+    if labels is None:
+        raise InvalidSpecification("the data has no labels: give some, or count by what the network predicts")
+    counted = np.ones(len(labels), bool) if how.wrong else labels == found.predicted
+    mined = Mined(digest(model), found.names, [z[counted] for z in found.values], labels[counted], how.labels)
+    classes = sorted({*labels[counted].tolist()}) if how.classes is None else how.classes
+    return [mined.pattern(label, how.delta) for label in classes]
+
+
+def digest(model: bytes) -> str:
+    """By which patterns and certificates name a network."""
+    return hashlib.sha256(decompressed(model, Limits())).hexdigest()
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How one pattern does on data: samples of its class, how many of them follow it, and how many samples do in all.
+
+    right: of those that follow it and are of its class, how many the network classifies so.
+    """
+
+    label: int
+    samples: int
+    followed: int
+    all_followed: int
+    right: int
+
+    @property
+    def recall(self) -> float | None:
+        """Share of the class that follows the pattern; None without samples."""
+        return self.followed / self.samples if self.samples else None
+
+    @property
+    def precision(self) -> float | None:
+        """Share of what follows the pattern that is of its class; None where nothing does."""
+        return self.followed / self.all_followed if self.all_followed else None
+
+
+def coverage(model: bytes, patterns: Sequence[Pattern], samples: Samples) -> list[Coverage]:
+    """On data; without labels by what the network predicts.   Raises: InvalidSpecification; InvalidModel."""
+    for pattern in patterns:
+        if pattern.model != digest(model):
+            raise InvalidSpecification(f"the pattern of class {pattern.label} is about another network: mine it again")
+    found = activations(model, samples.inputs)
+    labels = found.predicted if samples.labels is None else samples.labels
+    rows = []
+    for pattern in patterns:
+        follows, mine_ = pattern.followed(found.of(pattern)), labels == pattern.label
+        both = follows & mine_
+        right = both & (found.predicted == pattern.label)
+        rows.append(Coverage(pattern.label, *(int(some.sum()) for some in (mine_, both, follows, right))))
+    return rows
+
+
+@dataclass(frozen=True, eq=False)
+class Answered:
+    """A verdict, what it is about, and whether some input of the region was seen to follow the pattern.
+
+    follower: such an input, as onnxruntime computed it, or None: then the statement may hold for want of inputs.
+    """
+
+    item: ItemResult
+    stated: Stated
+    follower: NDArray[np.float32] | None
+    excludes: bool = False
+
+    @property
+    def inhabited(self) -> bool | None:
+        """True where a follower is known; None: unknown."""
+        return True if self.follower is not None else None
+
+
+def verify(
+    model: bytes,
+    document: dict[str, Any],
+    options: Options,
+    files: Callable[[str], bytes],
+    progress: Progress = silent,
+) -> Answered:
+    """The answer to a document of kind "activation-pattern".   Raises: InvalidSpecification, InvalidModel."""
+    budget = Budget(options.seconds)
+    found = stated({"format": FORMAT, "kind": KIND, **document}, model, files)
+    network = load_model(found.model)
+    box = found.specification.cases[0].inputs
+    apart = "excludes" in document
+    follower = None if apart else _follower(network, box, options.seed)
+    left = replace(options, seconds=max(0.0, budget.left))
+    (item,) = certify(network, [found.specification], left, progress)
+    if item.counterexample is not None:
+        follower = np.array(item.counterexample.input, np.float32)
+        item = item if apart else _replayed(model, found, item, follower)
+    return Answered(item, found, follower, apart)
+
+
+def _replayed(model: bytes, found: Stated, item: ItemResult, x: NDArray[np.float32]) -> ItemResult:
+    """The item if the network itself, in onnxruntime, gives another class at least the label's output."""
+    network = OnnxExecutor(model)
+    output = network.run(x.reshape(1, *network.input_shape)).ravel()
+    values = [Fraction(v) for v in (*output.tolist(), 0.0)]
+    if any(clause.holds(values) for clause in found.specification.cases[0].clauses):
+        return item
+    reason = "the restricted network, executed in float32, breaks it at a point where the network itself does not"
+    return replace(item, verdict=str(Verdict.UNKNOWN), assurance=None, counterexample=None, reason=reason)
+
+
+def _follower(network: LoadedModel, box: InputSet, seed: int) -> NDArray[np.float32] | None:
+    """An input of the box for which the restricted network, in onnxruntime, says V = 0: by descent of V."""
+    lower, upper = (torch.from_numpy(side).float() for side in box.inner)
+    generator = torch.Generator().manual_seed(seed)
+    unit = torch.rand((STARTS, len(lower)), generator=generator)
+    unit[0] = 0.5
+    x = lower + unit * (upper - lower)
+    graph = network.graph.to("cpu", torch.float32)
+    best, value = x.clone(), torch.full((STARTS,), torch.inf)
+    for step in range(STEPS):
+        x = x.detach().requires_grad_()
+        broken = graph.forward(x.reshape(-1, *graph.input_shape)).flatten(1)[:, -1]
+        better = broken.detach() < value
+        best[better], value = x.detach()[better], torch.minimum(value, broken.detach())
+        if float(value.min()) <= 0:
+            break
+        (slope,) = torch.autograd.grad(broken.sum(), x)
+        reach = slope.abs().amax(1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
+        x = x.detach() - 0.5 * 0.95**step * (upper - lower) * (slope / reach)
+        x = torch.minimum(torch.maximum(x, lower), upper)
+    for point in best[value.argsort()[:2]].numpy():
+        if network.executor.run(point.reshape(1, *graph.input_shape)).ravel()[-1] <= 0 and box.contains(point):
+            return np.asarray(point)
+    return None
+
+
+@dataclass(frozen=True, eq=False)
+class Bracket:
+    """The largest radius with a proof, 0 if there is none; the smallest with a counterexample, None without one.
+
+    item: the answer at the former; whole: the proof is at the largest radius that was asked.
+    """
+
+    verified: float
+    falsified: float | None
+    item: ItemResult | None
+    whole: bool = False
+
+
+@dataclass(frozen=True)
+class Search:
+    """Where radii are looked for: from `start`, up to `largest`, until the ends differ by the factor `ratio`.
+
+    Of an answer that is neither only the verdict counts: the search goes on below, so there may be proofs above.
+    """
+
+    start: Fraction = Fraction(1, 64)
+    largest: Fraction = Fraction(1)
+    least: Fraction = Fraction(1, 4096)
+    ratio: float = 1.1
+
+    def bracket(self, ask: Callable[[Fraction], ItemResult]) -> Bracket:
+        """By doubling or halving, then by bisection in the logarithm; ask: the answer at a radius."""
+        best: tuple[Fraction, ItemResult] | None = None
+        open_, broken, at = None, None, min(self.start, self.largest)
+        while True:
+            item = ask(at)
+            if item.verdict == Verdict.VERIFIED:
+                best = (at, item)
+            else:
+                open_ = at
+                broken = at if item.verdict == Verdict.FALSIFIED else broken
+            following = self._next(best[0] if best else None, open_)
+            if following is None:
+                break
+            at = following
+        falsified = None if broken is None else float(broken)
+        if best is None:
+            return Bracket(0.0, falsified, None)
+        return Bracket(float(best[0]), falsified, best[1], best[0] == self.largest)
+
+    def _next(self, low: Fraction | None, high: Fraction | None) -> Fraction | None:
+        if high is None:
+            assert low is not None
+            return None if low >= self.largest else min(COARSE * low, self.largest)
+        if low is None:
+            return None if high / COARSE < self.least else high / COARSE
+        if high <= low * Fraction(self.ratio):
+            return None
+        return Fraction(f"{float(low * high) ** 0.5:.6g}")
+
+
+@dataclass(frozen=True, eq=False)
+class Radii:
+    """Of one input: without the pattern, and with it; follows: whether the input itself follows the pattern.
+
+    inhabited: whether an input that follows it was found within the radius with the pattern; seconds: of everything.
+    """
+
+    without: Bracket
+    within: Bracket
+    follows: bool
+    inhabited: bool
+    seconds: float
+
+    @property
+    def gain(self) -> float | None:
+        """By what factor the pattern's radius is larger; None where nothing is verified without it."""
+        return self.within.verified / self.without.verified if self.without.verified else None
+
+
+def radii(
+    model: bytes,
+    pattern: Pattern,
+    x: NDArray[np.float32],
+    clip: tuple[float, float] | None,
+    options: Options,
+    search: Search,
+    known: Bracket | None = None,
+) -> Radii:
+    """The largest radius around an input in which it gets the pattern's class, everywhere or where the pattern holds.
+
+    options.seconds: of each question; known: the bracket without a pattern, where it is.
+    Raises: InvalidSpecification; InvalidModel.
+    """
+    began, given = time.monotonic(), x.astype(np.float64).ravel().tolist()
+    plain = load_model(model)
+    outputs = int(np.prod(plain.graph.output_shape))
+    followers: dict[Fraction, bool] = {}
+
+    def without(radius: Fraction) -> ItemResult:
+        asked = robustness(given, label=pattern.label, epsilon=radius, outputs=outputs, clip=clip)
+        return certify(plain, [asked], options)[0]
+
+    def within(radius: Fraction) -> ItemResult:
+        around = {"input": given, "epsilon": written(radius), **({} if clip is None else {"clip": list(clip)})}
+        found = verify(model, {"pattern": pattern, **around}, options, no_files)
+        followers[radius] = found.follower is not None
+        return found.item
+
+    first, second = known or search.bracket(without), search.bracket(within)
+    if second.verified < first.verified:  # what is proved of all inputs is proved of those that follow the pattern
+        second = replace(first, falsified=second.falsified)
+    seen = activations(model, x.astype(np.float32).reshape(1, -1))
+    follows = bool(pattern.followed(seen.of(pattern))[0])
+    inhabited = (
+        follows
+        or followers.get(Fraction(second.verified), False)
+        or any(there for radius, there in followers.items() if radius <= second.verified)
+    )
+    return Radii(first, second, follows, inhabited, time.monotonic() - began)
+
+
+def no_files(name: str) -> bytes:
+    """Raises: InvalidSpecification: a document names a file where there is none."""
+    raise InvalidSpecification(f"{name!r}: there are no other files here")

@@ -1,0 +1,263 @@
+"""Networks made from a network and its activation patterns, as ONNX files.
+
+With z the pre-activations of a ReLU, `active` and `inactive` its constrained neurons:
+* `exposed`: x -> all pre-activations, one after the other.
+* `restricted`: x -> (logits, V), the network on the pattern's inputs. A constrained ReLU is what it is there: z_i where
+  active, 0 where inactive. V = sum of relu(m - z_i) over active and relu(z_i) over inactive neurons, m >= 0 a margin.
+
+By induction over the layers, x follows the pattern in the network, with z_i >= m and z_i <= 0 as the constraints,
+exactly if V(x) = 0 in the restricted network, and there both have the same logits: as long as no constraint is broken
+in the layers before, these compute the same values, since relu(z) = z for z >= 0 and relu(z) = 0 for z <= 0. In real
+arithmetic all of this is exact; so is what is copied here, number by number.
+A lower bound sum of alpha_i (m - z_i or z_i), 0 <= alpha_i <= 1, of V is what the relaxation of a ReLU gives: times a
+weight these are Lagrange multipliers of the constraints, which existing bounds and certificates know how to choose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
+
+from provenn.models.activation_pattern import Layer
+from provenn.models.admission import Admitted, admitted
+from provenn.models.preprocessing import free_prefix
+from provenn.verifier.errors import InvalidModel, InvalidSpecification
+
+INITIALIZERS_ALONE = 4
+"""The version of ONNX's form from which initializers need not be inputs, too."""
+
+
+@dataclass(frozen=True)
+class Relu:
+    """A hidden layer: the names of the ReLU's input and output, and its shape at batch 1."""
+
+    before: str
+    name: str
+    shape: tuple[int, ...]
+
+    @property
+    def neurons(self) -> int:
+        """How many."""
+        return int(np.prod(self.shape))
+
+
+def relus(data: bytes) -> list[Relu]:
+    """The ReLUs of an ONNX file, in its order.   Raises: InvalidModel if it has none, or a shape cannot be inferred."""
+    return _relus(admitted(data))
+
+
+def _relus(network: Admitted) -> list[Relu]:
+    inferred = onnx.shape_inference.infer_shapes(network.file.model).graph
+    declared = {v.name: v.type.tensor_type.shape for v in (*inferred.value_info, *inferred.output, *inferred.input)}
+    found = []
+    for node in network.file.model.graph.node:
+        if node.op_type == "Relu":
+            name, before = node.output[0], node.input[0]
+            shape = declared.get(name, declared.get(before))
+            extents = [] if shape is None else [d.dim_value if d.HasField("dim_value") else 0 for d in shape.dim]
+            if len(extents) < 2 or not all(extents[1:]) or extents[0] > 1:
+                raise InvalidModel(f"the shape of ReLU {name!r} is not known, or has no batch of 1: patterns need both")
+            found.append(Relu(before, name, (1, *extents[1:])))
+    if not found:
+        raise InvalidModel("it has no ReLU: activation patterns speak of ReLU neurons")
+    return found
+
+
+def chosen(data: bytes, names: Sequence[str] | None = None) -> list[Relu]:
+    """All ReLUs, or those of these names.   Raises: InvalidSpecification naming one that is not there; InvalidModel."""
+    known = relus(data)
+    if names is None:
+        return known
+    by_name = {relu.name: relu for relu in known}
+    if unknown := [name for name in names if name not in by_name]:
+        raise InvalidSpecification(f"the network has no ReLU {unknown[0]!r}; its ReLUs are {', '.join(by_name)}")
+    return [by_name[name] for name in names]
+
+
+def exposed(data: bytes, layers: Sequence[Relu]) -> bytes:
+    """The file of x -> pre-activations of some layers, flat, one layer after the other [1, sum of neurons].
+
+    Raises: InvalidModel.
+    """
+    surgery = _Surgery.of(admitted(data))
+    parts = [surgery.flat(relu.before, relu.shape) for relu in layers]
+    every = parts[0] if len(parts) == 1 else surgery.node("Concat", parts, axis=1)
+    return surgery.finished(every, sum(relu.neurons for relu in layers))
+
+
+@dataclass(frozen=True)
+class Constrained:
+    """What is known of a layer's neurons."""
+
+    relu: Relu
+    active: tuple[int, ...]
+    inactive: tuple[int, ...]
+
+
+def constraints_of(data: bytes, patterns: Sequence[Sequence[Layer]]) -> list[Constrained]:
+    """All constraints of some patterns, layer by layer of a network; a neuron may be active in one, inactive in one.
+
+    Raises: InvalidSpecification if a pattern does not fit the network; InvalidModel.
+    """
+    layers = relus(data)
+    known = {relu.name: relu for relu in layers}
+    active, inactive = ({name: set[int]() for name in known} for _ in range(2))
+    for layer in (layer for layers in patterns for layer in layers):
+        if layer.relu not in known:
+            raise InvalidSpecification(f"the network has no ReLU {layer.relu!r}; its ReLUs are {', '.join(known)}")
+        if layer.neurons != known[layer.relu].neurons:
+            size = known[layer.relu].neurons
+            raise InvalidSpecification(f"ReLU {layer.relu!r} has {size} neurons, the pattern speaks of {layer.neurons}")
+        active[layer.relu].update(layer.active)
+        inactive[layer.relu].update(layer.inactive)
+    every = [Constrained(r, tuple(sorted(active[r.name])), tuple(sorted(inactive[r.name]))) for r in layers]
+    return [one for one in every if one.active or one.inactive]
+
+
+def restricted(data: bytes, constraints: Sequence[Constrained], margin: Fraction, logits: bool = True) -> bytes:
+    """The file of x -> (logits, V) [1, outputs + 1], or V alone [1, 1]. The margin is rounded to float32.
+
+    A neuron that is both active and inactive keeps its ReLU: no input is left of it but z = 0, and none with a margin.
+    Raises: InvalidSpecification if nothing is constrained; InvalidModel.
+    """
+    if not constraints:
+        raise InvalidSpecification("the pattern constrains no neuron: it says nothing")
+    surgery = _Surgery.of(admitted(data))
+    broken = [surgery.constrain(one, float(margin)) for one in constraints]
+    every = broken[0] if len(broken) == 1 else surgery.node("Concat", broken, axis=1)
+    count = sum(len(one.active) + len(one.inactive) for one in constraints)
+    total = surgery.node("MatMul", [every, surgery.constant("ones", np.ones((count, 1), surgery.type))])
+    if not logits:
+        return surgery.finished(total, 1)
+    network = surgery.network
+    flat = surgery.flat(network.output_name, network.output.shape)
+    width = int(np.prod(network.output.shape)) + 1
+    return surgery.finished(surgery.node("Concat", [flat, total], axis=1), width)
+
+
+@dataclass
+class _Surgery:
+    """A graph whose nodes are taken out and put in. before: new nodes, by the name of the value that they follow."""
+
+    network: Admitted
+    prefix: str
+    after: dict[str, list[NodeProto]] = field(default_factory=dict)
+    removed: set[str] = field(default_factory=set)
+    last: list[NodeProto] = field(default_factory=list)
+    into: list[NodeProto] | None = None
+    count: int = 0
+
+    @classmethod
+    def of(cls, network: Admitted) -> _Surgery:
+        return cls(network, free_prefix(network.file.model.graph, "pattern/"))
+
+    @property
+    def graph(self) -> GraphProto:
+        return self.network.file.model.graph
+
+    @property
+    def type(self) -> np.dtype[np.floating]:
+        """Of the numbers that the network computes with."""
+        return self.network.input_type
+
+    def node(self, operator: str, inputs: Sequence[str], output: str | None = None, **attributes: int) -> str:
+        """One more node at the present place: the name of its output."""
+        self.count += 1
+        name = output or f"{self.prefix}{self.count}"
+        made = helper.make_node(operator, list(inputs), [name], name=f"{self.prefix}{operator}-{self.count}")
+        made.attribute.extend(helper.make_attribute(key, value) for key, value in attributes.items())
+        (self.last if self.into is None else self.into).append(made)
+        return name
+
+    def constant(self, what: str, numbers: NDArray[np.generic]) -> str:
+        """A stored tensor."""
+        self.count += 1
+        name = f"{self.prefix}{what}-{self.count}"
+        self.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(numbers), name))
+        return name
+
+    def gathered(self, flat: str, index: Sequence[int]) -> str:
+        """Some columns."""
+        return self.node("Gather", [flat, self.constant("index", np.array(index, np.int64))], axis=1)
+
+    def constrain(self, one: Constrained, margin: float) -> str:
+        """Puts what a ReLU is on the pattern in its place; what its own constraints are broken by."""
+        self.into = self.after.setdefault(one.relu.before, [])
+        flat = self.flat(one.relu.before, one.relu.shape)
+        signs = np.array([-1.0] * len(one.active) + [1.0] * len(one.inactive), self.type)
+        outside = self.gathered(flat, [*one.active, *one.inactive])
+        outside = self.node("Mul", [outside, self.constant("signs", signs)])
+        if margin:
+            apart = np.where(signs < 0, margin, 0.0).astype(self.type)
+            outside = self.node("Add", [outside, self.constant("margin", apart)])
+        broken = self.node("Relu", [outside])
+        self._replaced(one, flat)
+        self.into = None
+        return broken
+
+    def flat(self, name: str, shape: tuple[int, ...]) -> str:
+        """A value [1, n]."""
+        if len(shape) == 2:
+            return name
+        return self.node("Reshape", [name, self.constant("flat", np.array([1, np.prod(shape)], np.int64))])
+
+    def _replaced(self, one: Constrained, flat: str) -> None:
+        """Relu(z): relu(z) of the free neurons, then z times 1 or 0 of all; of both what belongs in every place."""
+        known = {*one.active} ^ {*one.inactive}
+        free = [i for i in range(one.relu.neurons) if i not in known]
+        mask = np.zeros(one.relu.neurons, self.type)
+        mask[list(one.active)] = 1
+        every = self.node("Mul", [flat, self.constant("mask", mask)])
+        if free:
+            nonlinear = self.node("Relu", [self.gathered(flat, free)])
+            place = np.arange(one.relu.neurons) + len(free)
+            place[free] = np.arange(len(free))
+            every = self.gathered(self.node("Concat", [nonlinear, every], axis=1), place.tolist())
+        operator, inputs = "Identity", [every]
+        if len(one.relu.shape) != 2:
+            operator = "Reshape"
+            inputs.append(self.constant("shape", np.array(one.relu.shape, np.int64)))
+        self.node(operator, inputs, one.relu.name)
+        self.removed.add(one.relu.name)
+
+    def finished(self, output: str, width: int) -> bytes:
+        """The file whose output is this value [1, width]."""
+        graph, network = self.graph, self.network
+        nodes: list[NodeProto] = [*self.after.get(network.input_name, ())]
+        for node in graph.node:
+            if node.op_type != "Relu" or node.output[0] not in self.removed:
+                nodes.append(node)
+            nodes += [new for name in node.output for new in self.after.get(name, ())]
+        nodes = _needed([*nodes, *self.last], output)
+        del graph.node[:]
+        graph.node.extend(nodes)
+        read = {name for node in nodes for name in node.input}
+        kept = [tensor for tensor in graph.initializer if tensor.name in read]
+        del graph.initializer[:]
+        graph.initializer.extend(kept)
+        inputs = [declared for declared in graph.input if declared.name in read]
+        del graph.input[:]
+        graph.input.extend(inputs)
+        del graph.value_info[:], graph.output[:]
+        kind = helper.np_dtype_to_tensor_dtype(self.type)
+        graph.output.append(helper.make_tensor_value_info(output, kind, [1, width]))
+        model: ModelProto = network.file.model
+        model.ir_version = max(model.ir_version, INITIALIZERS_ALONE)
+        content: bytes = model.SerializeToString(deterministic=True)
+        return content
+
+
+def _needed(nodes: Sequence[NodeProto], output: str) -> list[NodeProto]:
+    """Those that the output depends on, in order."""
+    needed, kept = {output}, []
+    for node in reversed(nodes):
+        if needed.intersection(node.output):
+            needed.update(node.input)
+            kept.append(node)
+    return kept[::-1]

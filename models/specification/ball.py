@@ -1,0 +1,80 @@
+"""Kind "ball": all inputs within a distance of one, in a norm; class that must win, or clauses that must not hold.
+
+With a class it is what kind "robustness" says. The checker reads clauses over boxes: in the norms 2 and 1 a ball with
+`unsafe` is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Self
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from provenn.models.admission import admitted
+from provenn.models.specification import fields
+from provenn.models.specification.fields import Norm, Positive, Range, Vector, Whole, fails, validated
+from provenn.models.specification.outputs import Unsafe, clauses
+from provenn.models.specification.stated import Stated
+from provenn.verifier.errors import InvalidSpecification
+from provenn.verifier.numbers import written
+from provenn.verifier.spec import Case, Specification
+from provenn.verifier.spec_json import from_cases, parse_json
+
+NAMES = {"inf": "l-infinity", "2": "l2", "1": "l1"}
+
+
+class Document(fields.Document):
+    """A centre, a radius, and what must not come out."""
+
+    kind: Literal["ball"]
+    input: Vector = Field(description="the centre, flat, in C order")
+    epsilon: Positive = Field(description="the radius")
+    norm: Norm = "inf"
+    clip: Range | None = Field(None, description="the range that every input stays in, such as [0, 1]")
+    label: Whole | None = Field(None, description="the class that must win; this or unsafe")
+    target: Whole | None = Field(None, description="the one class that must not win; null: any other than the label")
+    unsafe: tuple[Unsafe, ...] = Field((), description="{y : C y >= d}, each of which must not be reached; norm inf")
+
+    @model_validator(mode="after")
+    def _one_goal(self) -> Self:
+        if (self.label is None) == (not self.unsafe):
+            raise fails('give either "label" or "unsafe"')
+        if self.target is not None and self.label is None:
+            raise fails('belongs to "label"', "target")
+        if self.unsafe and self.norm != "inf":
+            raise fails("in the norms 2 and 1 only classes are compared: give label, or the norm inf", "unsafe")
+        return self
+
+
+def stated(document: Mapping[str, Any], model: bytes, files: Callable[[str], bytes]) -> Stated:
+    """The network itself, and the ball.   Raises: InvalidSpecification naming the key; as for any network."""
+    asked = validated(Document, document)
+    network = admitted(model)
+    sizes = (int(np.prod(shape)) for shape in (network.input.held_shape, network.output.held_shape))
+    inputs, outputs = sizes
+    if len(asked.input) != inputs:
+        raise InvalidSpecification(f'"input" has {len(asked.input)} numbers, but the network has {inputs} inputs')
+    region = _robustness(asked, asked.label or 0, outputs)
+    wins = "no output is unsafe" if asked.label is None else f"class {asked.label} wins"
+    if asked.unsafe:
+        region = from_cases([Case(region.cases[0].inputs, clauses(asked.unsafe, outputs))])
+    within = f"within {NAMES[asked.norm]} distance {written(asked.epsilon)}"
+    return Stated(model, region, f"{wins} for every input {within} of the one in the document")
+
+
+def _robustness(asked: Document, label: int, outputs: int) -> Specification:
+    """The ball as kind "robustness" has it: of clauses that do not compare classes, its region alone matters."""
+    members: dict[str, Any] = {
+        "format": asked.format,
+        "kind": "robustness",
+        "input": [written(x) for x in asked.input],
+        "label": label,
+        "outputs": max(2, outputs) if asked.unsafe else outputs,
+        "target": asked.target,
+        "epsilon": written(asked.epsilon),
+        "norm": asked.norm,
+        "clip": None if asked.clip is None else [written(end) for end in asked.clip],
+    }
+    return parse_json(fields.as_json(members))

@@ -1,0 +1,118 @@
+"""A specification file of any form and kind, resolved against a network: VNN-LIB, or a document in JSON or TOML."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from decimal import Decimal
+from typing import Any, NoReturn
+
+from provenn.models.specification import KINDS, Files, plain
+from provenn.models.specification.fields import as_json, shown
+from provenn.models.specification.monotone import Monotone, asked
+from provenn.models.specification.stated import Stated
+from provenn.verifier.errors import InvalidSpecification, ResourceLimit
+from provenn.verifier.spec_json import FORMAT, limit_depth, unique
+from provenn.verifier.spec_reader import gunzipped, read_specification
+
+TOML_BYTES = 1 << 20
+"""Longest document in TOML: its reader is slow."""
+MONOTONE = "monotone"
+
+_VNNLIB = re.compile(rb"(?:[ \t\r\n]+|;[^\n]*+)*+\(")
+_LINE = re.compile(r"at line (\d+)")
+_JSON = re.compile(rb"\s*\{")
+_KIND = re.compile(rb'"kind"\s*:\s*"([^"\\]*)"')
+
+
+def no_files(name: str) -> NoReturn:
+    """Raises: InvalidSpecification."""
+    raise InvalidSpecification(f"it refers to the file {name!r}, and there are no others here: put its content in")
+
+
+def resolve(data: bytes, model: bytes, files: Files = no_files) -> Stated | Monotone:
+    """What a specification file (gzip or not) says of a network, ONNX or not.
+
+    Raises: InvalidSpecification naming the key, or the line, and what was expected; ResourceLimit; BackendError without
+    the vnnlib package; for kinds that compose networks also InvalidModel, UnsupportedOp.
+    """
+    text = gunzipped(data)
+    document = document_of(text)
+    if document is None:
+        return Stated(model, read_specification(text), "")
+    kind = document["kind"]
+    if kind == MONOTONE:
+        return asked(document, files)
+    if kind in KINDS:
+        return KINDS[kind](document, model, files)
+    return Stated(model, read_specification(as_json(document)), "")
+
+
+def document_of(text: bytes) -> dict[str, Any] | None:
+    """The document in a text; None for VNN-LIB, and for JSON of those kinds that the checker reads itself.
+
+    Numbers are int or Decimal.   Raises: InvalidSpecification for none of the forms, or an unknown kind; ResourceLimit.
+    """
+    if not is_document(text):
+        return None
+    if not _JSON.match(text):
+        return _known(_toml(text))
+    document = _known(_json(text))
+    return None if document["kind"] in plain.KINDS else document
+
+
+def is_document(text: bytes) -> bool:
+    """Whether a text has to be resolved, as far as that is seen without reading it."""
+    if _VNNLIB.match(text) or not text.strip():
+        return False
+    named = set(_KIND.findall(text))
+    return not _JSON.match(text) or not named or not named <= {name.encode() for name in plain.KINDS}
+
+
+def kinds() -> list[str]:
+    """All of them, in order."""
+    return sorted({*KINDS, *plain.KINDS, MONOTONE})
+
+
+def _known(document: Any) -> dict[str, Any]:
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        given = shown(document.get("format")) if isinstance(document, dict) else shown(document)
+        raise InvalidSpecification(f'"format": a document has "format": "{FORMAT}", not {given}')
+    if document.get("kind") not in kinds():
+        raise InvalidSpecification(f'"kind": {shown(document.get("kind"))} is none of {", ".join(kinds())}')
+    return document
+
+
+def _json(text: bytes) -> Any:
+    limit_depth(text)
+    try:
+        return json.loads(text, parse_float=Decimal, parse_constant=_refused, object_pairs_hook=unique)
+    except json.JSONDecodeError as error:
+        raise InvalidSpecification(f"not JSON: {error.msg} (column {error.colno})", error.lineno) from None
+    except UnicodeDecodeError as error:
+        line = text.count(b"\n", 0, error.start) + 1
+        raise InvalidSpecification("not JSON: a byte is not UTF-8", line) from None
+    except ValueError as error:
+        raise InvalidSpecification(f"not JSON that is read here: {error}") from None
+
+
+def _refused(text: str) -> NoReturn:
+    raise InvalidSpecification(f"{text!r} is not a number")
+
+
+def _toml(text: bytes) -> dict[str, Any]:
+    if len(text) > TOML_BYTES:
+        raise ResourceLimit("the size of a document in TOML (JSON may be longer)", f"{TOML_BYTES >> 20} MiB")
+    limit_depth(text)
+    try:
+        return tomllib.loads(text.decode("utf-8"), parse_float=Decimal)
+    except UnicodeDecodeError as error:
+        line = text.count(b"\n", 0, error.start) + 1
+        raise InvalidSpecification("a byte is not UTF-8", line) from None
+    except ValueError as error:
+        begins = "VNN-LIB (it would begin with a parenthesis) nor JSON (with a brace) nor TOML"
+        where = _LINE.search(str(error))
+        blank = text[: len(text) - len(text.lstrip())]
+        line = int(where[1]) if where else blank.count(b"\n") + 1
+        raise InvalidSpecification(f"neither {begins} ({error})", line) from None
