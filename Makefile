@@ -8,7 +8,7 @@ FLOORS := verifier models solvers api
 
 .DEFAULT_GOAL := help
 unexport PYTHONDONTWRITEBYTECODE  # a thousand tests start hundreds of processes: what they import is compiled once
-.PHONY: help install demo test coverage lint types check bench load chaos fuzz lock clean
+.PHONY: help install demo test slow coverage lint types check bench load chaos fuzz lock clean
 
 help:            ## what there is
 	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -25,8 +25,11 @@ install: $(DONE) ## make the virtual environment with the locked dependencies
 demo: $(DONE)    ## train, serve, upload, certify 100 digits, re-check every certificate, draw the curve
 	$(BIN)/python examples/demo.py
 
-test: $(DONE)    ## all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadgroup
+test: $(DONE)    ## all tests but the slow ones
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadgroup -m "not slow"
+
+slow: $(DONE)    ## the slow ones: other stores, long forms, whole suites of others
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
 
 coverage: $(DONE) ## all tests, and which lines none of them reaches (takes half as long again)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadgroup --cov --cov-report=term

@@ -27,6 +27,8 @@ from provenn.api.tables import JobRow, TransitionRow
 pytestmark = pytest.mark.xdist_group("postgresql")
 PATIENCE = 120.0
 LEASE = 3.0
+ITEMS = 300
+"""Of the largest job that is no batch of parts: it takes seconds with the larger network."""
 FINAL = [state for state in State if state.final]
 
 
@@ -55,7 +57,7 @@ class Bench:
             "PORT": str(self.port),
             "LEASE_SECONDS": str(LEASE),
             "THREADS": "1",
-            "PART_ITEMS": "1000",
+            "PART_ITEMS": str(ITEMS),
             "DRAIN_SECONDS": "0",
         }
         self._log = folder / "api.log"
@@ -185,7 +187,7 @@ def all_take_some(bench: Bench, nodes: Iterable[str]) -> None:
     seen: set[str] = set()
 
     def done() -> bool:
-        seen.update(bench.ended(*(bench.submit(SMALL, 100) for _ in range(12))))
+        seen.update(bench.ended(*(bench.submit(SMALL, 10) for _ in range(12))))
         return seen == set(nodes)
 
     wait_for(done, PATIENCE)
@@ -193,7 +195,7 @@ def all_take_some(bench: Bench, nodes: Iterable[str]) -> None:
 
 def job_at(bench: Bench, owner: str) -> tuple[str, str]:
     """A job that runs there now, and one that another supervisor has; each takes seconds."""
-    jobs = [bench.submit(LARGE, 900) for _ in range(2)]
+    jobs = [bench.submit(LARGE, ITEMS) for _ in range(2)]
     wait_for(lambda: len(bench.owners()) == 2, PATIENCE)
     first, second = sorted(jobs, key=lambda job: bench.row(job).owner != owner)
     assert bench.runs_at(first, owner)
@@ -203,11 +205,11 @@ def job_at(bench: Bench, owner: str) -> tuple[str, str]:
 def share_of_work(bench: Bench, nodes: Iterable[str]) -> None:
     """A job of many items falls into parts over both nodes, which are joined in order."""
     all_take_some(bench, nodes)
-    whole = bench.submit(SMALL, 100, 20)
+    whole = bench.submit(SMALL, 2 * ITEMS // 20, 20)
     assert bench.ended(whole) == set(nodes)
     assert bench.row(whole).parts == 2
     items = bench.client.get(f"/v1/jobs/{whole}").json()["result"]["items"]
-    assert [(item["index"], item["input"]) for item in items] == [(k, k // 20) for k in range(2000)]
+    assert [(item["index"], item["input"]) for item in items] == [(k, k // 20) for k in range(2 * ITEMS)]
 
 
 def node_of(cluster: Cluster, supervisor: dict[str, Any]) -> str:

@@ -31,7 +31,7 @@ def alive(pid: int) -> bool:
     """Whether the process is there and not merely unreaped."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 

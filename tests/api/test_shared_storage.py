@@ -18,7 +18,7 @@ from service_kit import LARGE, SMALL, serving, slow_request, small_request, wait
 
 from provenn.api.jobs.model import State
 
-pytestmark = [pytest.mark.xdist_group("postgresql"), pytest.mark.slow]
+pytestmark = pytest.mark.xdist_group("postgresql")
 SERVE = "from provenn.api.app import serve; from provenn.api.settings import Settings; serve(Settings())"
 JOBS = 20
 

@@ -19,6 +19,7 @@ def test_nothing_is_lost_on_postgresql(tmp_path: Path, postgresql: Callable[[], 
     assert happened["jobs succeeded"] + happened["jobs failed"] == 50
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_on_sqlite(tmp_path: Path) -> None:
     happened, wrong = storm(tmp_path, None, 6, 30, 2)
     assert not wrong, happened

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from provenn.models import onnx_reader
-from provenn.models.activation_pattern import Cutoffs, Layer, Mined, Pattern, conflicts, read_pattern, relaxed
+from provenn.models.activation_pattern import Cutoffs, Mined, Pattern, PatternLayer, conflicts, read_pattern, relaxed
 from provenn.models.executor import OnnxExecutor
 from provenn.models.pattern_network import constraints_of, exposed, relus, restricted
 from provenn.models.specification.activation_pattern import stated
@@ -64,7 +64,7 @@ def _file(nodes: list, stored: list, shape: tuple[int, ...], output: tuple[str, 
 
 
 def pattern(model: bytes, layers: list[tuple[str, int, list[int], list[int]]], label: int = 0) -> Pattern:
-    each = [Layer(relu=name, neurons=n, active=on, inactive=off) for name, n, on, off in layers]
+    each = [PatternLayer(relu=name, neurons=n, active=on, inactive=off) for name, n, on, off in layers]
     return Pattern.model_validate({"model": hashlib.sha256(model).hexdigest(), "class": label, "layers": each})
 
 
@@ -122,7 +122,9 @@ def test_cut_offs_are_whole_numbers(samples: int, delta: Fraction) -> None:
 
 def test_mined_from_counts_and_relaxed_again() -> None:
     z = np.array([[1.0, -1, 1], [1, -1, -1], [1, 1, 0], [1, -1, 5]], np.float32)
-    mined = Mined("0" * 64, ["r"], [z], np.array([2, 2, 2, 1]), "dataset")
+    mined = Mined("0" * 64, ["r"], "dataset")
+    mined.add([z[:2]], np.array([2, 2]))
+    mined.add([z[2:]], np.array([2, 1]))
     whole = mined.pattern(2, Fraction(1))
     (layer,) = whole.layers
     assert (layer.active, layer.inactive, layer.counts, whole.samples) == ([0], [], [3, 1, 1], 3)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from cli_kit import PLAIN
 from gate_kit import DOMAIN, HOLDS, Gate
 from service_kit import Server
+
+from provenn.api.activation_patterns import digest
 
 FORMAT = {"format": "provenn-specification/1"}
 BRIGHT = {"type": "linear", "directions": [[1, 1], [0, 1]], "range": [-0.1, 0.1]}
@@ -50,6 +53,22 @@ def test_a_service_measures_them_and_they_are_proved_again(gate: Gate, server: S
     checks = gate.report(server=server.url)["checks"]
     assert [each["outcome"] for each in checks] == ["passed", "failed", "passed", "failed", "passed"]
     assert "which parameters [" in str(checks[1]["examples"])
+
+
+def test_activation_patterns_are_properties(gate: Gate, server: Server) -> None:
+    """PLAIN is relu: where x >= 1/10 and y <= 0 class 0 wins. A pattern beside a document, and one in it."""
+    layers = [{"relu": "a", "neurons": 2, "active": [0], "inactive": [1]}]
+    pattern = {"format": "provenn-activation-pattern/1", "model": digest(PLAIN), "class": 0, "layers": layers}
+    (gate.folder / "pattern-0.json").write_text(json.dumps(pattern))
+    document = {**FORMAT, "kind": "activation-pattern", "lower": -1, "upper": 1, "margin": 0.1}
+    (gate.folder / "zero.json").write_text(json.dumps({**document, "pattern": "pattern-0.json"}))
+    (gate.folder / "one.json").write_text(json.dumps({**document, "pattern": {**pattern, "class": 1}}))
+    gate.write('properties = ["zero.json", "one.json"]\n')
+    assert gate.outcomes() == ["passed", "failed"]
+    (gate.folder / "pattern-0.json").write_text(json.dumps({**pattern, "class": 1}))
+    checks = gate.report(server=server.url)["checks"]
+    assert [each["outcome"] for each in checks] == ["failed", "failed"]
+    assert checks[0]["examples"]
 
 
 def test_the_cache_knows_what_a_document_refers_to(gate: Gate) -> None:

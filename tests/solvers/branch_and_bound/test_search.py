@@ -69,7 +69,7 @@ def test_convolutions_and_skip_connections(graph: Graph) -> None:
     assert outcome.verdict == Verdict.VERIFIED
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     st.integers(0, 300),
     st.sampled_from(["input", "neuron"]),

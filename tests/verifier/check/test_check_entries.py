@@ -36,7 +36,7 @@ idle: Callable[[], object] = lambda: None  # noqa: E731
 nets = st.tuples(st.integers(0, 10**6), st.integers(1, 3), st.lists(st.sampled_from(KINDS), max_size=3))
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(nets, st.integers(0, 10), st.sampled_from(["1", "2", "inf"]), st.sampled_from([0.02, 0.5, 2.0]))
 def test_no_two_points_of_a_region_violate_an_entry(net, splits, norm, radius) -> None:  # type: ignore[no-untyped-def]
     """Of a box, by a random tree, and of a ball within a range, as a whole; steps of any length, in rationals."""

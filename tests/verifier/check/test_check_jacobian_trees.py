@@ -50,7 +50,7 @@ def change(rows: Array, first: Array, second: Array) -> list[Fraction]:
 nets = st.tuples(st.integers(0, 10**6), st.integers(1, 3), st.lists(st.sampled_from(KINDS), max_size=3))
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(nets, st.integers(0, 25), st.sampled_from([None, 1, 2]), st.sampled_from([0.02, 0.5, 2.0]), st.booleans())
 def test_what_is_proved_of_a_part_holds_at_its_points(net, splits, ball, radius, flat) -> None:  # type: ignore[no-untyped-def]
     """Difference quotients of points whose neighbours lie in the same part, in some norms and every entry; exactly."""
@@ -103,7 +103,7 @@ def neighbours(proved: Any, read: Any, rows: Array, at: tuple[Point, list[Array]
     return seen
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(nets, st.integers(0, 12), st.integers(1, 3), st.sampled_from(["crown", "recurjac", "interval"]))
 def test_the_largest_number_of_all_leaves_holds_for_all_pairs(net, splits, pieces, method) -> None:  # type: ignore[no-untyped-def]
     """Through the certificate, for a norm at random; a number below that of some leaf is refused."""

@@ -239,6 +239,7 @@ def test_the_searchs_reader_finds_the_same() -> None:
     same((HEAD + BOX + "(assert (or (and (<= X_0 0) (<= Y_0 0)) (and (>= X_0 0.5) (<= Y_1 (+ Y_0 1)))))").encode())
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_both_readers_agree_on_the_reference_files(shared: Path) -> None:
     files: list[Path] = []
