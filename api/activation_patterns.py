@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from math import floor
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,9 @@ from provenn.verifier.spec_json import FORMAT, robustness
 STARTS, STEPS = 8, 60
 """Points from which an input that follows a pattern is looked for, and steps from each."""
 
+VALUES = 1 << 24
+"""Pre-activations that are held at a time."""
+
 COARSE = 2
 """By what a radius is multiplied, or divided, while only one end of its bracket is known."""
 
@@ -46,19 +50,61 @@ class Samples:
     inputs: NDArray[np.float32]
     labels: NDArray[np.int64] | None = None
 
+    def split(self, share: Fraction, seed: int) -> tuple[Samples, Samples]:
+        """The samples but for those that are held out, and these: of n of a class floor(share n), drawn at random.
+
+        Raises: InvalidSpecification without labels, or if these are none.
+        """
+        if self.labels is None:
+            raise InvalidSpecification("the data has no labels: of every class a share is held out")
+        generator, out = np.random.default_rng(seed), np.zeros(len(self.labels), bool)
+        for label in np.unique(self.labels):
+            mine_ = np.flatnonzero(self.labels == label)
+            out[generator.permutation(mine_)[: floor(share * len(mine_))]] = True
+        if not out.any():
+            raise InvalidSpecification(f"no class has so many samples that {written(share)} of them is one")
+        return self._only(~out), self._only(out)
+
+    def _only(self, which: NDArray[np.bool_]) -> Samples:
+        return Samples(self.inputs[which], None if self.labels is None else self.labels[which])
+
 
 def activations(model: bytes, inputs: NDArray[np.float32], names: Sequence[str] | None = None) -> Activations:
     """Pre-activations of ReLUs, all or those named, and the classes, as onnxruntime computes them.
 
     Raises: InvalidSpecification for a ReLU that is not there; InvalidModel.
     """
-    layers, network = chosen(model, names), OnnxExecutor(model)
-    whole = OnnxExecutor(exposed(model, layers))
-    shaped = inputs.reshape(-1, *network.input_shape)
-    values = whole.run(shaped).reshape(len(shaped), -1)
-    ends = np.cumsum([layer.neurons for layer in layers])[:-1]
-    classes = network.run(shaped).reshape(len(shaped), -1).argmax(axis=1)
-    return Activations([layer.name for layer in layers], np.split(values, ends, axis=1), classes.astype(np.int64))
+    return Watched(model, names).activations(inputs)
+
+
+class Watched:
+    """A network, and another that shows its pre-activations.   Raises: as `activations`."""
+
+    def __init__(self, model: bytes, names: Sequence[str] | None = None) -> None:
+        layers = chosen(model, names)
+        self.names, self._sizes = [layer.name for layer in layers], [layer.neurons for layer in layers]
+        self.network, self._whole = OnnxExecutor(model), OnnxExecutor(exposed(model, layers))
+
+    @property
+    def neurons(self) -> int:
+        """Of all its layers."""
+        return sum(self._sizes)
+
+    def activations(self, inputs: NDArray[np.float32]) -> Activations:
+        """At inputs [n, ...]."""
+        shaped = inputs.reshape(-1, *self.network.input_shape)
+        values = self._whole.run(shaped).reshape(len(shaped), -1)
+        classes = self.network.run(shaped).reshape(len(shaped), -1).argmax(axis=1)
+        return Activations(self.names, np.split(values, np.cumsum(self._sizes)[:-1], axis=1), classes.astype(np.int64))
+
+    def parts(self, samples: Samples, progress: Progress, phase: str) -> Iterator[tuple[Samples, Activations]]:
+        """Some samples after the other: as many as have VALUES pre-activations."""
+        size = max(1, VALUES // self.neurons)
+        for first in range(0, len(samples.inputs), size):
+            progress(first, len(samples.inputs), phase)
+            labels = None if samples.labels is None else samples.labels[first : first + size]
+            some = Samples(samples.inputs[first : first + size], labels)
+            yield some, self.activations(some.inputs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,15 +138,17 @@ class Mining:
     wrong: bool = False
 
 
-def mine(model: bytes, samples: Samples, how: Mining) -> list[Pattern]:
+def mine(model: bytes, samples: Samples, how: Mining, progress: Progress = silent) -> list[Pattern]:
     """The pattern of every class.   Raises: InvalidSpecification if a class has no samples, or labels are missing."""
-    found = activations(model, samples.inputs, how.layers)
-    labels = found.predicted if how.labels == "predicted" else samples.labels
-    if labels is None:
+    if how.labels == "dataset" and samples.labels is None:
         raise InvalidSpecification("the data has no labels: give some, or count by what the network predicts")
-    counted = np.ones(len(labels), bool) if how.wrong else labels == found.predicted
-    mined = Mined(digest(model), found.names, [z[counted] for z in found.values], labels[counted], how.labels)
-    classes = sorted({*labels[counted].tolist()}) if how.classes is None else how.classes
+    watched = Watched(model, how.layers)
+    mined = Mined(digest(model), watched.names, how.labels)
+    for some, found in watched.parts(samples, progress, "counting active neurons"):
+        labels = found.predicted if how.labels == "predicted" or some.labels is None else some.labels
+        counted = np.ones(len(labels), bool) if how.wrong else labels == found.predicted
+        mined.add([z[counted] for z in found.values], labels[counted])
+    classes = sorted(mined.samples) if how.classes is None else how.classes
     return [mined.pattern(label, how.delta) for label in classes]
 
 
@@ -132,21 +180,31 @@ class Coverage:
         """Share of what follows the pattern that is of its class; None where nothing does."""
         return self.followed / self.all_followed if self.all_followed else None
 
+    def __add__(self, other: Coverage) -> Coverage:
+        """Of the data of both."""
+        ours, theirs = ((c.samples, c.followed, c.all_followed, c.right) for c in (self, other))
+        return Coverage(self.label, *(a + b for a, b in zip(ours, theirs, strict=True)))
 
-def coverage(model: bytes, patterns: Sequence[Pattern], samples: Samples) -> list[Coverage]:
+
+def coverage(
+    model: bytes, patterns: Sequence[Pattern], samples: Samples, progress: Progress = silent
+) -> list[Coverage]:
     """On data; without labels by what the network predicts.   Raises: InvalidSpecification; InvalidModel."""
     for pattern in patterns:
         if pattern.model != digest(model):
             raise InvalidSpecification(f"the pattern of class {pattern.label} is about another network: mine it again")
-    found = activations(model, samples.inputs)
-    labels = found.predicted if samples.labels is None else samples.labels
-    rows = []
-    for pattern in patterns:
-        follows, mine_ = pattern.followed(found.of(pattern)), labels == pattern.label
-        both = follows & mine_
-        right = both & (found.predicted == pattern.label)
-        rows.append(Coverage(pattern.label, *(int(some.sum()) for some in (mine_, both, follows, right))))
+    rows = [Coverage(pattern.label, 0, 0, 0, 0) for pattern in patterns]
+    for some, found in Watched(model).parts(samples, progress, "measuring coverage"):
+        rows = [row + _covered(pattern, some, found) for row, pattern in zip(rows, patterns, strict=True)]
     return rows
+
+
+def _covered(pattern: Pattern, samples: Samples, found: Activations) -> Coverage:
+    labels = found.predicted if samples.labels is None else samples.labels
+    follows, mine_ = pattern.followed(found.of(pattern)), labels == pattern.label
+    both = follows & mine_
+    right = both & (found.predicted == pattern.label)
+    return Coverage(pattern.label, *(int(some.sum()) for some in (mine_, both, follows, right)))
 
 
 @dataclass(frozen=True, eq=False)

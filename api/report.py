@@ -11,6 +11,7 @@ from provenn.api.jacobian import JacobianResult
 from provenn.api.lipschitz import LipschitzResult
 from provenn.api.monotonicity import Dependence as Found
 from provenn.api.monotonicity import MonotonicityResult
+from provenn.api.pattern_schemas import Patterns
 from provenn.api.schemas import Change, Counterexample, Counts, Dependence, Item, Jacobian, JobResult, Lipschitz
 from provenn.api.tightness_schemas import Tightness
 from provenn.solvers.base import Verdict
@@ -72,14 +73,14 @@ def jacobian_report(result: JacobianResult, rows: str, certificate: str | None, 
     return _of_one(_alone(result, result.verdict, certificate, jacobian=told), stats | result.stats)
 
 
-def measured_report(seconds: float, found: Tightness, stats: dict[str, float]) -> JobResult:
+def measured_report(seconds: float, found: Tightness | Patterns, stats: dict[str, float]) -> JobResult:
     """One item without a verdict."""
     item = Item(
         index=0,
         input=None,
         epsilon=None,
         verdict=MEASURED,
-        method="tightness",
+        method="tightness" if isinstance(found, Tightness) else "patterns",
         margin=None,
         seconds=seconds,
         assurance=None,
@@ -91,7 +92,8 @@ def measured_report(seconds: float, found: Tightness, stats: dict[str, float]) -
         lipschitz=None,
         monotonicity=None,
         jacobian=None,
-        tightness=found,
+        tightness=found if isinstance(found, Tightness) else None,
+        patterns=found if isinstance(found, Patterns) else None,
     )
     return _of_one(item, stats)
 
@@ -122,6 +124,7 @@ def _item(index: int, point: Point, result: ItemResult, certificate: str | None)
         monotonicity=None,
         jacobian=None,
         tightness=None,
+        patterns=None,
     )
 
 
@@ -152,6 +155,7 @@ def _alone(
         monotonicity=monotonicity,
         jacobian=jacobian,
         tightness=None,
+        patterns=None,
     )
 
 

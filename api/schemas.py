@@ -9,6 +9,7 @@ from pydantic import AwareDatetime, Field, model_validator
 from provenn.api.batch_schemas import BatchRequest, BatchSummary, File
 from provenn.api.jobs.model import State
 from provenn.api.jobs.said import Enclosure
+from provenn.api.pattern_schemas import Patterns, PatternsRequest
 from provenn.api.tightness_schemas import Tightness, TightnessRequest
 from provenn.api.wire import Digest, Label, Number, Range, Request, Response, Text, as_file
 
@@ -108,12 +109,12 @@ class BudgetRequest(Request):
     seconds: Annotated[Number, Field(gt=0)] = Field(60.0, description="wall-clock seconds for the whole job")
 
 
-QUESTIONS = ("specification", "inputs", "batch", "lipschitz", "monotonicity", "jacobian", "tightness")
+QUESTIONS = ("specification", "inputs", "batch", "lipschitz", "monotonicity", "jacobian", "tightness", "patterns")
 """What a job may ask: one of these."""
 
 
 class JobRequest(Request):
-    """What to certify or measure: a model, and a specification, inputs, Lipschitz constants, derivatives, tightness."""
+    """What to certify or measure of a model: a specification, inputs, Lipschitz constants, derivatives, and so on."""
 
     model: Digest = Field(description="the model's id, as POST /v1/models returned it")
     specification: Text | dict[str, Any] | None = Field(
@@ -126,6 +127,7 @@ class JobRequest(Request):
     monotonicity: MonotonicityRequest | None = None
     jacobian: JacobianRequest | None = None
     tightness: TightnessRequest | None = None
+    patterns: PatternsRequest | None = None
     batch: BatchRequest | None = None
     method: Text = Field(
         "auto",
@@ -150,8 +152,9 @@ class JobRequest(Request):
     def _one_question(self) -> Self:
         if sum(getattr(self, name) is not None for name in QUESTIONS) != 1:
             raise ValueError(f"give either {' or '.join(QUESTIONS)}")
-        if self.tightness is not None and (self.method != "auto" or self.semantics != "real"):
-            raise ValueError("tightness is measured in one way: leave out method and semantics")
+        measured = self.tightness is not None or self.patterns is not None
+        if measured and (self.method != "auto" or self.semantics != "real"):
+            raise ValueError(f"{self.kind} is measured in one way: leave out method and semantics")
         if self.semantics == "float32" and (self.lipschitz is not None or self.method == "lipschitz"):
             raise ValueError("Lipschitz constants are about real arithmetic: leave out semantics float32")
         if self.semantics == "float32" and self.derivatives is not None:
@@ -171,6 +174,11 @@ class JobRequest(Request):
     def derivatives(self) -> DerivativeRequest | None:
         """What it asks of derivatives, if it does."""
         return self.monotonicity or self.jacobian
+
+    @property
+    def dataset(self) -> str | None:
+        """The dataset that it is about, if it is about one."""
+        return None if (asked := self.batch or self.patterns) is None else asked.dataset
 
     @property
     def kind(self) -> str:
@@ -320,6 +328,7 @@ class Item(Response):
     )
     jacobian: Jacobian | None = Field(None, description="of a job about derivatives")
     tightness: Tightness | None = Field(None, description="of a job about tightness, whose verdict is measured")
+    patterns: Patterns | None = Field(None, description="of a job that mines them, whose verdict is measured")
 
 
 class Counts(Response):
@@ -350,7 +359,7 @@ class JobStatus(Response):
     state: State
     reason: str | None = Field(description="why it is in this state, where that needs saying")
     error: dict[str, Any] | None = Field(description="the problem that ended it, as RFC 9457 has it")
-    kind: str = Field("", description="inputs, batch, specification, lipschitz, monotonicity, jacobian or tightness")
+    kind: str = Field("", description="the question: inputs, batch, specification, ...: the members of a request")
     method: str
     seconds: float = Field(description="the budget")
     seed: int

@@ -110,9 +110,9 @@ class JobRow(Base):
     key_id: Mapped[str | None] = mapped_column(ForeignKey("keys.id"), default=None)
     model_id: Mapped[str]
     dataset_id: Mapped[str | None] = mapped_column(default=None)
-    """Of a batch."""
+    """Of a batch, or of what patterns are mined from."""
     kind: Mapped[str] = mapped_column(default="inputs")
-    """What it asks about: inputs, batch, specification, lipschitz, monotonicity, jacobian."""
+    """What it asks about: inputs, batch, specification, lipschitz, monotonicity, jacobian, tightness, patterns."""
     method: Mapped[str]
     seconds: Mapped[float]
     seed: Mapped[int] = mapped_column(BigInteger)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from math import ceil, floor
 from typing import Annotated, Any, Literal, Self
@@ -38,7 +38,7 @@ def _share(text: str) -> str:
 Index = Annotated[int, Field(strict=True, ge=0)]
 
 
-class Layer(BaseModel):
+class PatternLayer(BaseModel):
     """One ReLU: the name of its output in the ONNX file, how many neurons it has, which are constrained.
 
     counts: of how many of the samples every neuron's pre-activation was above 0.
@@ -76,7 +76,7 @@ class Pattern(BaseModel):
     samples counted by their label in the data or by what the network says; delta: share of samples, a decimal.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, serialize_by_alias=True)
 
     format: Literal["provenn-activation-pattern/1"] = FORMAT
     model: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -84,7 +84,7 @@ class Pattern(BaseModel):
     labels: Labels = "dataset"
     delta: Annotated[str, AfterValidator(_share)] = "1"
     samples: Annotated[int, Field(strict=True, ge=0)] = 0
-    layers: list[Layer] = Field(min_length=1)
+    layers: list[PatternLayer] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
@@ -143,23 +143,32 @@ class Cutoffs:
 
 @dataclass(frozen=True, eq=False)
 class Mined:
-    """What patterns are mined from: per layer (name, pre-activations [samples, neurons]), a class a sample."""
+    """Of how many samples of every class a neuron's pre-activation was above 0, added up: names, labels as a pattern's.
+
+    samples: a class's; counts: a class's, a list of [neurons] in the order of the names.
+    """
 
     model: str
     names: Sequence[str]
-    values: Sequence[NDArray[np.float32]]
-    classes: NDArray[np.int64]
     labels: Labels
+    samples: dict[int, int] = field(default_factory=dict)
+    counts: dict[int, list[NDArray[np.int64]]] = field(default_factory=dict)
+
+    def add(self, values: Sequence[NDArray[np.float32]], classes: NDArray[np.int64]) -> None:
+        """Some more samples: pre-activations of the layers, [samples, neurons] each; a class a sample."""
+        for label in np.unique(classes).tolist():
+            mine = classes == label
+            before = self.counts.get(label, [np.zeros(z.shape[1], np.int64) for z in values])
+            self.counts[label] = [n + (z[mine] > 0).sum(axis=0) for n, z in zip(before, values, strict=True)]
+            self.samples[label] = self.samples.get(label, 0) + int(mine.sum())
 
     def pattern(self, label: int, delta: Fraction) -> Pattern:
         """The delta-relaxed pattern of a class.   Raises: InvalidSpecification if no sample has it."""
-        mine = self.classes == label
-        if not mine.any():
+        if label not in self.samples:
             raise InvalidSpecification(f"no sample has class {label}: there is nothing to mine a pattern from")
-        counts = [(z[mine] > 0).sum(axis=0) for z in self.values]
-        layers = [Layer(relu=n, neurons=len(c), active=[], inactive=[], counts=c.tolist())
-                  for n, c in zip(self.names, counts, strict=True)]  # fmt: skip
-        about = {"model": self.model, "class": label, "labels": self.labels, "samples": int(mine.sum())}
+        layers = [PatternLayer(relu=n, neurons=len(c), active=[], inactive=[], counts=c.tolist())
+                  for n, c in zip(self.names, self.counts[label], strict=True)]  # fmt: skip
+        about = {"model": self.model, "class": label, "labels": self.labels, "samples": self.samples[label]}
         return relaxed(Pattern.model_validate({**about, "layers": layers}), delta)
 
 

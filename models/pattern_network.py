@@ -24,7 +24,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
 
-from provenn.models.activation_pattern import Layer
+from provenn.models.activation_pattern import PatternLayer
 from provenn.models.admission import Admitted, admitted
 from provenn.models.preprocessing import free_prefix
 from provenn.verifier.errors import InvalidModel, InvalidSpecification
@@ -70,11 +70,16 @@ def _relus(network: Admitted) -> list[Relu]:
 
 
 def chosen(data: bytes, names: Sequence[str] | None = None) -> list[Relu]:
-    """All ReLUs, or those of these names.   Raises: InvalidSpecification naming one that is not there; InvalidModel."""
+    """All ReLUs, or those of these names.
+
+    Raises: InvalidSpecification for one that is not there, or named twice; InvalidModel.
+    """
     known = relus(data)
     if names is None:
         return known
     by_name = {relu.name: relu for relu in known}
+    if len(set(names)) != len(names):
+        raise InvalidSpecification("a ReLU is named twice")
     if unknown := [name for name in names if name not in by_name]:
         raise InvalidSpecification(f"the network has no ReLU {unknown[0]!r}; its ReLUs are {', '.join(by_name)}")
     return [by_name[name] for name in names]
@@ -100,7 +105,7 @@ class Constrained:
     inactive: tuple[int, ...]
 
 
-def constraints_of(data: bytes, patterns: Sequence[Sequence[Layer]]) -> list[Constrained]:
+def constraints_of(data: bytes, patterns: Sequence[Sequence[PatternLayer]]) -> list[Constrained]:
     """All constraints of some patterns, layer by layer of a network; a neuron may be active in one, inactive in one.
 
     Raises: InvalidSpecification if a pattern does not fit the network; InvalidModel.

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from provenn.api.batch.data import Data
     from provenn.api.batch.question import Question
     from provenn.api.client.batches import CheckedBatch, HowBatch
+    from provenn.api.client.mining import HowPatterns, MinedPatterns, PatternsAsked
     from provenn.api.jacobian import JacobianResult
     from provenn.api.monotonicity import MonotonicityResult
     from provenn.api.tightness import TightnessResult
@@ -222,6 +223,30 @@ class Asking(Verbs):
         judge, wanted = yield from done(partial(_measured, x, subject.shape, how))
         return (yield from self._judged(judge, subject, Proving(timeout=timeout), progress, {"tightness": wanted}))
 
+    def patterns(
+        self,
+        model: Network,
+        data: Path | bytes | Data,
+        held_out: Path | bytes | Data | None = None,
+        *,
+        progress: Progress | None = None,
+        **how: Unpack[HowPatterns],
+    ) -> Flow[MinedPatterns]:
+        """The activation pattern of every class of the data, and its coverage, as `provenn nap` mines and measures it.
+
+        held_out: data whose coverage is measured; or `share` of the data; without either it is that of all of them.
+        Counts are the service's word; that the patterns are what they make, of this very network, is seen here.
+        Raises: ServiceError in one of its kinds; InvalidSpecification.
+        """
+        from provenn.api.client import mining
+
+        asked = mining.PatternsAsked(**how)
+        subject = yield from self._subject(model, None)
+        dataset = yield from self.upload_data(data)
+        held = None if held_out is None else (yield from self.upload_data(held_out)).id
+        wanted = yield from done(partial(asked.request, dataset.id, held))
+        return (yield from self._judged(mining.Judge(wanted), subject, asked, progress, {"patterns": wanted}))
+
     def batch(
         self,
         model: Network,
@@ -258,7 +283,7 @@ class Asking(Verbs):
         self,
         question: Judge[R],
         subject: Subject,
-        asked: Robustness | Proving | ConstantAsked | Derivatives,
+        asked: Robustness | Proving | ConstantAsked | Derivatives | PatternsAsked,
         progress: Progress | None,
         members: dict[str, Any],
     ) -> Flow[R]:

@@ -91,6 +91,7 @@ class Client:
     monotonicity = _blocking(Asking.monotonicity)
     jacobian = _blocking(Asking.jacobian)
     tightness = _blocking(Asking.tightness)
+    patterns = _blocking(Asking.patterns)
     batch = _blocking(Asking.batch)
 
     ready = _blocking(Asking.ready)
@@ -203,6 +204,7 @@ class AsyncClient:
     monotonicity = _awaited(Asking.monotonicity)
     jacobian = _awaited(Asking.jacobian)
     tightness = _awaited(Asking.tightness)
+    patterns = _awaited(Asking.patterns)
     batch = _awaited(Asking.batch)
 
     ready = _awaited(Asking.ready)

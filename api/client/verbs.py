@@ -20,6 +20,7 @@ from provenn.api.batch_schemas import BatchRequest, Dataset
 from provenn.api.client.errors import JobFailed, RequestRefused, ServiceError, UnexpectedAnswer
 from provenn.api.client.flow import Exchange, Flow, Pause, answered, done
 from provenn.api.jobs.model import State
+from provenn.api.pattern_schemas import PatternsRequest
 from provenn.api.schemas import (
     BudgetRequest,
     Inputs,
@@ -53,7 +54,14 @@ CONFLICT = 409
 Progress: TypeAlias = Callable[[int, int, str], None]
 """progress(done, total, phase)"""
 Question: TypeAlias = (
-    str | Inputs | BatchRequest | LipschitzRequest | MonotonicityRequest | JacobianRequest | TightnessRequest
+    str
+    | Inputs
+    | BatchRequest
+    | LipschitzRequest
+    | MonotonicityRequest
+    | JacobianRequest
+    | TightnessRequest
+    | PatternsRequest
 )
 B = TypeVar("B", bound=BaseModel)
 KINDS: dict[type, str] = {
@@ -64,6 +72,7 @@ KINDS: dict[type, str] = {
     MonotonicityRequest: "monotonicity",
     JacobianRequest: "jacobian",
     TightnessRequest: "tightness",
+    PatternsRequest: "patterns",
 }
 
 

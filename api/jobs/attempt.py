@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from provenn.api import problems
 from provenn.api.blobs import BlobCorrupted, BlobMissing, Blobs
-from provenn.api.jobs import batches, parts, searching
+from provenn.api.jobs import batches, mining, parts, searching
 from provenn.api.jobs.child import Child
 from provenn.api.jobs.said import Found, Said, Split
 from provenn.api.jobs.store import Answer, JobStore, Step, Ticket
@@ -26,6 +26,7 @@ from provenn.api.jobs.task import Task
 from provenn.api.jobs.worker import Certify
 from provenn.api.jobs.workspace import keep
 from provenn.api.radius import LIPSCHITZ
+from provenn.api.schemas import JobRequest
 from provenn.api.tables import JobRow
 
 TIME, SHUTDOWN, CANCELLED, LOST, MEMORY, NONSENSE = "time", "shutdown", "cancelled", "lost", "memory", "nonsense"
@@ -77,6 +78,8 @@ class Attempt:
     def _task(self, splitting: Splitting) -> Task | None:
         job, local, folder, device = self._job, self._means.blobs.local, self._folder, self._means.device
         model, request = local(job.model_id), local(job.request)
+        if job.dataset_id is not None and job.kind == mining.KIND:
+            return self._mine(model, request, local(job.dataset_id))
         if job.dataset_id is not None:
             return self._batch(model, request, local(job.dataset_id), splitting)
         if job.parts:
@@ -89,6 +92,13 @@ class Attempt:
             if job.kind == "specification" and job.method in searching.METHODS:
                 return searching.Begin(model, request, folder, device, splitting.parts, splitting.seconds)
         return Certify(model, request, folder, device)
+
+    def _mine(self, model: Path, request: Path, dataset: Path) -> Task:
+        """Of a job that mines patterns. What is held out may be another dataset of the project, and may be gone."""
+        asked = JobRequest.model_validate_json(request.read_bytes()).patterns
+        name = None if asked is None else asked.held_out
+        held = None if name is None else self._means.blobs.local(name)
+        return mining.Mine(model, request, dataset, held, self._folder)
 
     def _batch(self, model: Path, request: Path, dataset: Path, splitting: Splitting) -> Task | None:
         """Of a batch: its parts, one of them, or what they make together."""

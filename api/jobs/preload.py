@@ -14,7 +14,7 @@ import zipfile
 from onnx import TensorProto, helper
 from scipy.optimize import linprog
 
-from provenn.api.jobs import inspecting_documents, inspection, worker
+from provenn.api.jobs import inspecting_documents, inspection, mining, worker
 from provenn.models.arrival import arrive
 from provenn.models.limits import Limits
 from provenn.models.reading import read
@@ -29,7 +29,7 @@ VNNLIB_2 = b"""(vnnlib-version <2.0>)
 (assert (and (>= X[0] 0.0) (<= X[0] 1.0)))
 (assert (>= Y[0] 0.0))
 """
-__all__ = ["inspecting_documents", "inspection", "linprog", "worker"]
+__all__ = ["inspecting_documents", "inspection", "linprog", "mining", "worker"]
 
 
 def _one_neuron() -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TypeAlias
 
 from provenn.api.batch_schemas import BatchRequest
 from provenn.api.jobs import measuring
@@ -10,6 +11,7 @@ from provenn.api.jobs.inspection import InspectDerivatives, InspectSpecification
 from provenn.api.jobs.worker import question
 from provenn.api.lipschitz import Options
 from provenn.api.lipschitz_jacobian import METHODS as JACOBIAN_METHODS
+from provenn.api.pattern_schemas import PatternsRequest
 from provenn.api.problems import invalid
 from provenn.api.radius import LIPSCHITZ
 from provenn.api.schemas import Inputs, JobRequest, LipschitzRequest
@@ -18,9 +20,14 @@ from provenn.api.tables import DatasetRow, ModelRow
 from provenn.solvers.portfolio import backend
 from provenn.verifier.errors import BackendError, ResourceLimit
 
+Datasets: TypeAlias = tuple[DatasetRow | None, DatasetRow | None]
 
-def check(request: JobRequest, model: ModelRow, dataset: DatasetRow | None, parts: Service) -> None:
-    """What can be refused now.   Raises: a problem, BackendError, ResourceLimit, InvalidSpecification."""
+
+def check(request: JobRequest, model: ModelRow, data: Datasets, parts: Service) -> None:
+    """What can be refused now; data: the dataset that it is about, and the one that is held out.
+
+    Raises: a problem, BackendError, ResourceLimit, InvalidSpecification.
+    """
     inputs, outputs = math.prod(model.summary["input_shape"]), math.prod(model.summary["output_shape"])
     longest = parts.settings.job_seconds
     if request.budget.seconds > longest:
@@ -33,13 +40,16 @@ def check(request: JobRequest, model: ModelRow, dataset: DatasetRow | None, part
     if request.tightness is not None:
         measuring.require_valid(request.tightness, inputs, outputs)
         return
+    if request.patterns is not None:
+        _check_patterns(request.patterns, data, inputs, outputs)
+        return
     if request.derivatives is not None:
         parts.engine.inspect(InspectDerivatives(request.model_dump_json(), inputs, outputs))
         return
     if request.method != LIPSCHITZ:
         backend(request.method)
     if request.batch is not None:
-        _check_batch(request.batch, dataset, inputs, outputs)
+        _check_batch(request.batch, data[0], inputs, outputs)
     elif request.inputs is not None:
         _check_inputs(request.inputs, inputs, outputs)
     else:
@@ -48,12 +58,25 @@ def check(request: JobRequest, model: ModelRow, dataset: DatasetRow | None, part
 
 def _check_batch(batch: BatchRequest, dataset: DatasetRow | None, inputs: int, outputs: int) -> None:
     assert dataset is not None
-    if dataset.width != inputs:
-        raise invalid("/batch/dataset", f"inputs of {dataset.width} numbers, but the network has {inputs} inputs")
-    if dataset.classes > outputs:
-        raise invalid("/batch/dataset", f"class {dataset.classes - 1}, but the classes are 0 to {outputs - 1}")
+    _check_data("/batch/dataset", dataset, inputs, outputs)
     if not batch.span(dataset.count):
         raise invalid("/batch/first", f"the dataset has {dataset.count} inputs")
+
+
+def _check_patterns(asked: PatternsRequest, data: Datasets, inputs: int, outputs: int) -> None:
+    for name, dataset in zip(("dataset", "held_out"), data, strict=True):
+        if dataset is not None:
+            _check_data(f"/patterns/{name}", dataset, inputs, outputs)
+    for index, label in enumerate(asked.classes or ()):
+        if label >= outputs:
+            raise invalid(f"/patterns/classes/{index}", f"class {label}, but the classes are 0 to {outputs - 1}")
+
+
+def _check_data(where: str, dataset: DatasetRow, inputs: int, outputs: int) -> None:
+    if dataset.width != inputs:
+        raise invalid(where, f"inputs of {dataset.width} numbers, but the network has {inputs} inputs")
+    if dataset.classes > outputs:
+        raise invalid(where, f"class {dataset.classes - 1}, but the classes are 0 to {outputs - 1}")
 
 
 def _check_lipschitz(asked: LipschitzRequest, method: str, inputs: int, outputs: int) -> None:

@@ -80,6 +80,10 @@ EXAMPLES = {
         "summary": "Propagation tightness at inputs",
         "value": {"model": MODEL_ID, "tightness": {"inputs": [[0.0, 0.5]], "labels": [1], "epsilon": 0.1}},
     },
+    "patterns": {
+        "summary": "Activation patterns of the classes of a dataset",
+        "value": {"model": MODEL_ID, "patterns": {"dataset": MODEL_ID, "delta": 0.95, "share": 0.2}},
+    },
 }
 AT_ONCE: dict[int | str, dict[str, Any]] = {
     200: {"model": JobStatus, "description": "Nothing is left to do: an earlier job, or its answer"}
@@ -124,14 +128,21 @@ def queued(request: JobRequest, who: Caller, parts: Service, response: Response,
     model = parts.catalogue.model(who.project, request.model)
     if model is None:
         raise not_found("model", request.model)
-    dataset = None if request.batch is None else parts.catalogue.dataset(who.project, request.batch.dataset)
-    if request.batch is not None and dataset is None:
-        raise not_found("dataset", request.batch.dataset)
+    dataset = _dataset(request.dataset, who, parts)
+    held_out = _dataset(None if request.patterns is None else request.patterns.held_out, who, parts)
     if request.priority > _most_urgent(who):
         raise problem(FORBIDDEN, f"a priority above {URGENT} needs the scope {Scope.ADMIN}", scope=Scope.ADMIN)
     request, model = resolved(request, model, who, parts)
-    check(request, model, dataset, parts)
+    check(request, model, (dataset, held_out), parts)
     return _submitted(_row(request, who, dataset, parts), parts, response, key)
+
+
+def _dataset(name: str | None, who: Caller, parts: Service) -> DatasetRow | None:
+    """The one that is named, if one is.   Raises: a problem if the project has none of this id."""
+    found = None if name is None else parts.catalogue.dataset(who.project, name)
+    if name is not None and found is None:
+        raise not_found("dataset", name)
+    return found
 
 
 def _row(request: JobRequest, who: Caller, dataset: DatasetRow | None, parts: Service) -> JobRow:

@@ -18,7 +18,7 @@ from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
-from provenn.models.activation_pattern import Layer, Pattern, conflicts, read_pattern
+from provenn.models.activation_pattern import Pattern, PatternLayer, conflicts, read_pattern
 from provenn.models.admission import admitted
 from provenn.models.limits import Limits
 from provenn.models.onnx_bytes import decompressed
@@ -145,7 +145,7 @@ def _apart(asked: Document, model: bytes, patterns: tuple[Pattern, Pattern], box
     layers = [p.layers for p in patterns]
     if clash := conflicts(*patterns)[:1]:
         (name, i), size = clash[0], {layer.relu: layer.neurons for layer in patterns[0].layers}
-        alone = Layer(relu=name, neurons=size[name], active=[i], inactive=[])
+        alone = PatternLayer(relu=name, neurons=size[name], active=[i], inactive=[])
         layers = [[alone], [alone.model_copy(update={"active": [], "inactive": [i]})]]
     made = restricted(model, constraints_of(model, layers), margin, logits=False)
     unsafe = Clause(((Fraction(-1),),), (Fraction(0),))

@@ -1,0 +1,82 @@
+"""What jobs that mine activation patterns say over the wire."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Annotated, Literal, Self
+
+from pydantic import ConfigDict, Field, model_validator
+
+from provenn.api.wire import Digest, Label, Number, Request, Response, Text
+from provenn.models.activation_pattern import Pattern
+from provenn.verifier.errors import InvalidSpecification
+from provenn.verifier.numbers import spoken
+
+CLASSES, LAYERS = 10_000, 1000
+"""Of one job, at most."""
+
+
+class PatternsRequest(Request):
+    """The delta-relaxed activation pattern of every class of a dataset: mined, nothing is proved."""
+
+    dataset: Digest = Field(description="the dataset's id, as POST /v1/datasets returned it")
+    delta: Number | Text = Field(1.0, description='share of samples that must agree, above 1/2: a number, or "19/20"')
+    classes: Annotated[list[Label], Field(min_length=1, max_length=CLASSES)] | None = Field(
+        None, description="null: all that occur"
+    )
+    layers: Annotated[list[Text], Field(min_length=1, max_length=LAYERS)] | None = Field(
+        None, description="names of ReLUs' outputs in the ONNX file; null: all ReLUs"
+    )
+    labels: Literal["dataset", "predicted"] = Field(
+        "dataset", description="samples count by the class in the data, or by the one that the network gives them"
+    )
+    wrong: Annotated[bool, Field(strict=True)] = Field(
+        False, description="count samples, too, that the network gives another class than the data"
+    )
+    held_out: Digest | None = Field(None, description="the dataset whose coverage is measured; this or share")
+    share: Annotated[Number, Field(gt=0, lt=1)] | None = Field(
+        None, description="of every class of the dataset that is not mined from: its coverage is measured"
+    )
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        try:
+            delta = self.exact_delta
+        except InvalidSpecification as error:
+            raise ValueError(str(error)) from error
+        if not Fraction(1, 2) < delta <= 1:
+            raise ValueError(f"delta is {self.delta}: it must be above 1/2 and at most 1")
+        if self.held_out is not None and self.share is not None:
+            raise ValueError("give either held_out or share")
+        for name in ("classes", "layers"):
+            given = getattr(self, name) or []
+            if len(set(given)) != len(given):
+                raise ValueError(f"{name} has something twice")
+        return self
+
+    @property
+    def exact_delta(self) -> Fraction:
+        """The number that is meant.   Raises: InvalidSpecification."""
+        return spoken(self.delta)
+
+
+class PatternCoverage(Response):
+    """How one pattern does on data."""
+
+    model_config = ConfigDict(from_attributes=True, populate_by_name=True, serialize_by_alias=True)
+
+    label: int = Field(alias="class")
+    samples: int = Field(description="of its class")
+    followed: int = Field(description="of these, how many follow it")
+    all_followed: int = Field(description="how many follow it, of whatever class")
+    right: int = Field(description="of its class that follow it: how many the network classifies so")
+    recall: float | None = Field(description="followed of samples; null without samples")
+    precision: float | None = Field(description="followed of all_followed; null where nothing follows it")
+
+
+class Patterns(Response):
+    """The patterns of a network's classes, and how much of data follows them."""
+
+    patterns: list[Pattern] = Field(description="a document a class, as `provenn nap mine` writes it into a file")
+    coverage: list[PatternCoverage] = Field(description="of each of them")
+    held_out: int = Field(description="samples that the coverage is of; 0: it is of those that were mined from")
