@@ -153,6 +153,7 @@ class _Search:
         found: tuple[Fraction, ItemResult] | None = None
         if inner is not None:
             if asked.level is not None:
+                inner = min(inner, asked.level)  # else nothing would follow; whether N lies in it is tried, too
                 item = self._tried(asked.level, inner)
                 found = (asked.level, item) if item.verdict == Verdict.VERIFIED else None
             else:

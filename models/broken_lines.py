@@ -24,6 +24,9 @@ Span = tuple[Fraction, Fraction]
 GRAIN = 2**60
 """Errors are rounded outward to multiples of 1/GRAIN."""
 
+LARGEST = Fraction(2**100)
+"""Arguments stay below it, so that float32 numbers hold them."""
+
 TERM = Fraction(1, 2**80)
 """Taylor series end where their terms are below this, in magnitude."""
 
@@ -65,8 +68,11 @@ class Curve:
 def broken_line(curve: Curve, lower: Fraction, upper: Fraction, pieces: int) -> BrokenLine:
     """Of about that many pieces over an interval that contains [lower, upper], lower < upper.
 
-    The same numbers on every machine: rational arithmetic, rounded.   Raises: Unbounded where phi has a pole.
+    The same numbers on every machine: rational arithmetic, rounded.
+    Raises: Unbounded where phi has a pole, or arguments are huge.
     """
+    if max(abs(lower), abs(upper)) > LARGEST:
+        raise Unbounded(f"the argument of a function is beyond {float(LARGEST):g}; use a smaller box")
     places = [float(lower + (upper - lower) * i / pieces) for i in range(pieces + 1)]
     knots = np.array(places, np.float32)
     knots[0], knots[-1] = _outward(lower, -np.inf), _outward(upper, np.inf)

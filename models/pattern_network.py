@@ -126,7 +126,7 @@ def constraints_of(data: bytes, patterns: Sequence[Sequence[PatternLayer]]) -> l
 
 
 def restricted(data: bytes, constraints: Sequence[Constrained], margin: Fraction, logits: bool = True) -> bytes:
-    """The file of x -> (logits, V) [1, outputs + 1], or V alone [1, 1]. The margin is rounded to float32.
+    """The file of x -> (logits, V) [1, outputs + 1], or V alone [1, 1]. The margin is rounded down.
 
     A neuron that is both active and inactive keeps its ReLU: no input is left of it but z = 0, and none with a margin.
     Raises: InvalidSpecification if nothing is constrained; InvalidModel.
@@ -134,7 +134,7 @@ def restricted(data: bytes, constraints: Sequence[Constrained], margin: Fraction
     if not constraints:
         raise InvalidSpecification("the pattern constrains no neuron: it says nothing")
     surgery = _Surgery.of(admitted(data))
-    broken = [surgery.constrain(one, float(margin)) for one in constraints]
+    broken = [surgery.constrain(one, margin) for one in constraints]
     every = broken[0] if len(broken) == 1 else surgery.node("Concat", broken, axis=1)
     count = sum(len(one.active) + len(one.inactive) for one in constraints)
     total = surgery.node("MatMul", [every, surgery.constant("ones", np.ones((count, 1), surgery.type))])
@@ -191,7 +191,7 @@ class _Surgery:
         """Some columns."""
         return self.node("Gather", [flat, self.constant("index", np.array(index, np.int64))], axis=1)
 
-    def constrain(self, one: Constrained, margin: float) -> str:
+    def constrain(self, one: Constrained, margin: Fraction) -> str:
         """Puts what a ReLU is on the pattern in its place; what its own constraints are broken by."""
         self.into = self.after.setdefault(one.relu.before, [])
         flat = self.flat(one.relu.before, one.relu.shape)
@@ -199,7 +199,7 @@ class _Surgery:
         outside = self.gathered(flat, [*one.active, *one.inactive])
         outside = self.node("Mul", [outside, self.constant("signs", signs)])
         if margin:
-            apart = np.where(signs < 0, margin, 0.0).astype(self.type)
+            apart = np.where(signs < 0, _below(margin, self.type), 0).astype(self.type)
             outside = self.node("Add", [outside, self.constant("margin", apart)])
         broken = self.node("Relu", [outside])
         self._replaced(one, flat)
@@ -266,3 +266,9 @@ def _needed(nodes: Sequence[NodeProto], output: str) -> list[NodeProto]:
             needed.update(node.input)
             kept.append(node)
     return kept[::-1]
+
+
+def _below(margin: Fraction, kind: np.dtype[np.floating]) -> np.floating:
+    """The margin in float numbers, or the next one below it: what holds of less holds of it."""
+    near = kind.type(float(margin))
+    return near if Fraction(float(near)) <= margin else np.nextafter(near, kind.type(0))

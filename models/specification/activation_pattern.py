@@ -124,6 +124,7 @@ def stated(document: Mapping[str, Any], model: bytes, files: Callable[[str], byt
     unsafe = tuple(_rival(j, first.label, outputs, asked.penalty) for j in rivals)
     made = restricted(model, constraints_of(model, [first.layers]), asked.margin or Fraction(0))
     who = f"the activation pattern of class {first.label} ({first.constrained} of {first.neurons} neurons)"
+    who += f", active neurons at least {written(asked.margin)}," if asked.margin else ""
     words = f"Every {asked.place} that follows {who} gets class {first.label}"
     words += "." if asked.target is None else f" rather than {asked.target}."
     return Stated(made, from_cases([Case(box, unsafe)]), words)

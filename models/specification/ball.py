@@ -60,8 +60,10 @@ def stated(document: Mapping[str, Any], model: bytes, files: Callable[[str], byt
     wins = "no output is unsafe" if asked.label is None else f"class {asked.label} wins"
     if asked.unsafe:
         region = from_cases([Case(region.cases[0].inputs, clauses(asked.unsafe, outputs))])
+    wins += "" if asked.target is None else f" over class {asked.target}"
+    cut = "" if asked.clip is None else f", its values in [{written(asked.clip[0])}, {written(asked.clip[1])}]"
     within = f"within {NAMES[asked.norm]} distance {written(asked.epsilon)}"
-    return Stated(model, region, f"{wins} for every input {within} of the one in the document")
+    return Stated(model, region, f"{wins} for every input {within} of the one in the document{cut}")
 
 
 def _robustness(asked: Document, label: int, outputs: int) -> Specification:

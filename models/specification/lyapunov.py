@@ -27,6 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, Context, Decimal
 from fractions import Fraction
 from math import ceil
 from pathlib import PurePosixPath
@@ -44,6 +45,9 @@ from provenn.verifier.errors import InvalidSpecification
 from provenn.verifier.numbers import written
 from provenn.verifier.spec import Case, Clause, InputSet
 from provenn.verifier.spec_json import from_cases
+
+LEAST_STEP, LARGEST_STEP = Fraction(1, 2**40), Fraction(2**40)
+"""h becomes a float32 number."""
 
 Span = tuple[Fraction, Fraction]
 Box = tuple[Span, ...]
@@ -86,6 +90,8 @@ class Document(Base):
             raise fails("the small box must have widths, and lie inside the box", "small")
         if self.step is not None and self.time == "discrete":
             raise fails("it belongs to continuous time", "step")
+        if self.step is not None and not LEAST_STEP <= self.step <= LARGEST_STEP:
+            raise fails(f"it must be from {float(LEAST_STEP):g} to {float(LARGEST_STEP):g}", "step")
         if self.level is not None and self.inner is not None and self.inner > self.level:
             raise fails('it must not be above "level"', "inner")
         return self
@@ -126,7 +132,12 @@ class Conditions:
         return tuple(zip(self.document.lower, self.document.upper, strict=True))
 
     def all(self, level: Fraction, inner: Fraction) -> list[Case]:
-        """Everything there is to prove of the levels rho and sigma."""
+        """Everything there is to prove of the levels rho and sigma.
+
+        Raises: InvalidSpecification if sigma is above rho: what is proved says nothing then.
+        """
+        if inner > level:
+            raise InvalidSpecification(f'"inner" is {written(inner)}: it must not be above "level", {written(level)}')
         return [*self.faces(level), *self.shell(level), self.centre(inner)]
 
     def faces(self, level: Fraction) -> Iterator[Case]:
@@ -152,11 +163,12 @@ class Conditions:
     def words(self, level: Fraction, inner: Fraction) -> str:
         """What the cases prove."""
         span = (level - inner) / self.document.decrease
-        within = f"{ceil(span)} steps" if self.loop.steps else f"time {float(span):.6g}"
+        within = f"{ceil(span)} steps" if self.loop.steps else f"time {above(span)}"
         with_errors = " (functions by broken lines, with their errors)" if self.arguments else ""
         return (
-            f"every trajectory from {{V <= {written(level)}}} stays in it, and is after {within} in "
-            f"{{V <= {written(inner)}}}, for ever; {{V <= {written(level)}}} touches no face of the box{with_errors}"
+            f"in real arithmetic, every trajectory from {{V <= {written(level)}}} in the box stays there, and is after "
+            f"{within} in {{V <= {written(inner)}}}, for ever; {{V <= {written(level)}}} touches no face of the box"
+            f"{with_errors}"
         )
 
     @property
@@ -223,6 +235,12 @@ def stated(document: Mapping[str, Any], model: bytes, files: Callable[[str], byt
         missing = "level" if level is None else "inner"
         raise InvalidSpecification(f'"{missing}" is missing: provenn stability finds the levels that can be proved')
     return Stated(found.model, from_cases(found.all(level, inner)), found.words(level, inner))
+
+
+def above(value: Fraction) -> str:
+    """The least number of six digits that is not below the value."""
+    context = Context(prec=6, rounding=ROUND_CEILING)
+    return format(context.divide(Decimal(value.numerator), Decimal(value.denominator)), "g")
 
 
 def at_levels(document: Document, level: Fraction, inner: Fraction, folder: str) -> dict[str, Any]:

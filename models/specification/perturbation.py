@@ -145,8 +145,16 @@ def stated(document: Mapping[str, Any], model: bytes, files: Callable[[str], byt
     wins = "no output is unsafe" if asked.label is None else f"class {asked.label} wins"
     if asked.target is not None:
         wins += f" over class {asked.target}"
-    words = f"{wins} for {' and '.join(found.words)}"
+    words = f"{wins} for {' and '.join(found.words)}{_manner(asked, found, network.input_type)}"
     return Stated(composed, from_cases([Case(box, excluded)]), words)
+
+
+def _manner(asked: Document, found: Parameters, kind: np.dtype[np.floating]) -> str:
+    """What else there is to know of the map."""
+    said = [", their changes added up"] if len(found.words) > 1 else []
+    said += [] if asked.clip is None else [f", cut to [{written(asked.clip[0])}, {written(asked.clip[1])}]"]
+    exact = all((row == row.astype(kind)).all() for row in (found.base, *found.directions))
+    return "".join(said if exact else [*said, f" (numbers of the input and of directions rounded to {kind})"])
 
 
 def parameters(asked: Document, inputs: tuple[int, ...]) -> Parameters:

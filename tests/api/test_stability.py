@@ -200,7 +200,9 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     )
     capsys.readouterr()
     claimed = provenn.stability(HALF, document(level="1.2", inner="0.2"), {"f": DISCRETE, "V": ABSOLUTE})
-    assert claimed.words.startswith("every trajectory from {V <= 1.2} stays in it, and is after 100 steps")
+    assert claimed.words.startswith(
+        "in real arithmetic, every trajectory from {V <= 1.2} in the box stays there, and is after 100"
+    )
     assert "every trajectory" in claimed._repr_html_()
 
 
@@ -220,3 +222,13 @@ def test_the_command_shows_a_state_where_a_condition_fails(tmp_path: Path, capsy
     assert "fails at: state" in capsys.readouterr().out
     with pytest.raises(InvalidSpecification, match='"level" is missing: provenn stability finds'):
         provenn.prove(tmp_path / "c", tmp_path / "loop.json")
+
+
+@pytest.mark.parametrize(("own", "how"), [(-0.4, {}), (-1.0, {"time": "continuous", "step": "1/64"})])
+def test_a_level_below_that_of_the_small_box_is_not_verified(own: float, how: dict[str, str]) -> None:
+    """0 goes to 0.9: it leaves {V <= 1/2} at once, though V falls wherever |x| >= 1."""
+    away = net([node("Gemm", "x w b", "y", transB=1)], 2, 1, {"w": [[own, 0.0]], "b": [0.9]})
+    asked = read_conditions(document(small=["1"], level="1/2", **how), HALF, {"f": away, "V": ABSOLUTE})
+    assert stability(asked, Options("branch-and-bound", 20)).verdict != "verified"
+    with pytest.raises(InvalidSpecification, match='must not be above "level"'):
+        asked.all(Fraction(1, 2), Fraction(2))

@@ -9,6 +9,7 @@ from itertools import pairwise
 from math import ceil, floor
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from hypothesis import given, settings
@@ -189,3 +190,16 @@ def test_two_patterns_conflict_where_one_is_active_and_one_is_not() -> None:
     first, second = (pattern(model, [("r0", 5, on, off)]) for on, off in (([0, 1], [2]), ([2, 0], [1])))
     assert conflicts(first, second) == [("r0", 1), ("r0", 2)]
     assert conflicts(first, first) == []
+
+
+def test_a_margin_is_rounded_down_and_said() -> None:
+    """Inputs whose active neurons are at or above the margin are all within what is proved."""
+    model = perceptron(0)
+    (first, *_) = relus(model)
+    layers = [PatternLayer(relu=first.name, neurons=first.neurons, active=[0], inactive=[])]
+    margin = 1 + Fraction(1, 2**24) + Fraction(1, 2**30)
+    made = onnx.load_from_string(restricted(model, constraints_of(model, [layers]), margin))
+    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in made.graph.initializer}
+    (apart,) = [value for name, value in stored.items() if "margin" in name]
+    assert apart.dtype == np.float32
+    assert Fraction(float(apart.max())) == 1

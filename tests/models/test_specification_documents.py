@@ -276,3 +276,15 @@ def test_every_kind_has_a_schema() -> None:
         assert schema["properties"]["kind"]["const"] == kind
         assert schema["additionalProperties"] is False
         assert schema["description"]
+
+
+def test_words_leave_nothing_out() -> None:
+    """What restricts the claim is in the sentence."""
+    twice = perturbation(BRIGHT, {"type": "contrast", "range": [1, 1.5]}) | {"clip": [0, 1]}
+    assert ", their changes added up, cut to [0, 1]" in stated(twice).words
+    fine = {"type": "linear", "range": [0, 1], "directions": [[1 + 2**-25] * 16]}
+    assert stated(perturbation(fine)).words.endswith("rounded to float32)")
+    ball = {"format": "provenn-specification/1", "kind": "ball", "input": [0.5] * 16, "epsilon": 0.1}
+    said = stated(ball | {"label": 0, "target": 1, "clip": [0, 0.5]}).words
+    assert said.startswith("class 0 wins over class 1 for")
+    assert said.endswith(", its values in [0, 0.5]")
