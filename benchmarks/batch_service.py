@@ -31,6 +31,8 @@ from provenn.api.certification import Options, load_model
 from provenn.models.zoo import load
 
 AIM = 1.3
+DIGITS = 1000
+"""Images that are taken once; more are the same ones again."""
 SERVES = b"\0provenn\0serve\0"
 
 
@@ -106,7 +108,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     given = parser.parse_args()
     torch.set_num_threads(1)
-    content, data = load(given.network), digits(given.images, 1)
+    content, data = load(given.network), digits(min(given.images, DIGITS), max(1, given.images // DIGITS))
     radii = RADII[-given.radii :]
     table = Table("where", "seconds", "ratio", "rows/s", "server MiB", "largest worker MiB")
     alone, rows, missed = in_process(content, data, radii), len(data) * len(radii), False
