@@ -14,8 +14,8 @@ from pydantic import Field, model_validator
 
 from provenn.models.admission import admitted
 from provenn.models.specification import fields
-from provenn.models.specification.fields import Norm, Positive, Range, Vector, Whole, fails, validated
-from provenn.models.specification.outputs import Unsafe, clauses
+from provenn.models.specification.fields import Norm, Positive, Range, Vector, fails, validated
+from provenn.models.specification.outputs import Goal
 from provenn.models.specification.stated import Stated
 from provenn.verifier.errors import InvalidSpecification
 from provenn.verifier.numbers import written
@@ -25,7 +25,7 @@ from provenn.verifier.spec_json import from_cases, parse_json
 NAMES = {"inf": "l-infinity", "2": "l2", "1": "l1"}
 
 
-class Document(fields.Document):
+class Document(Goal):
     """A centre, a radius, and what must not come out."""
 
     kind: Literal["ball"]
@@ -33,16 +33,9 @@ class Document(fields.Document):
     epsilon: Positive = Field(description="the radius")
     norm: Norm = "inf"
     clip: Range | None = Field(None, description="the range that every input stays in, such as [0, 1]")
-    label: Whole | None = Field(None, description="the class that must win; this or unsafe")
-    target: Whole | None = Field(None, description="the one class that must not win; null: any other than the label")
-    unsafe: tuple[Unsafe, ...] = Field((), description="{y : C y >= d}, each of which must not be reached; norm inf")
 
     @model_validator(mode="after")
-    def _one_goal(self) -> Self:
-        if (self.label is None) == (not self.unsafe):
-            raise fails('give either "label" or "unsafe"')
-        if self.target is not None and self.label is None:
-            raise fails('belongs to "label"', "target")
+    def _clauses_over_boxes(self) -> Self:
         if self.unsafe and self.norm != "inf":
             raise fails("in the norms 2 and 1 only classes are compared: give label, or the norm inf", "unsafe")
         return self
@@ -57,13 +50,11 @@ def stated(document: Mapping[str, Any], model: bytes, files: Callable[[str], byt
     if len(asked.input) != inputs:
         raise InvalidSpecification(f'"input" has {len(asked.input)} numbers, but the network has {inputs} inputs')
     region = _robustness(asked, asked.label or 0, outputs)
-    wins = "no output is unsafe" if asked.label is None else f"class {asked.label} wins"
     if asked.unsafe:
-        region = from_cases([Case(region.cases[0].inputs, clauses(asked.unsafe, outputs))])
-    wins += "" if asked.target is None else f" over class {asked.target}"
+        region = from_cases([Case(region.cases[0].inputs, asked.excluded(outputs))])
     cut = "" if asked.clip is None else f", its values in [{written(asked.clip[0])}, {written(asked.clip[1])}]"
     within = f"within {NAMES[asked.norm]} distance {written(asked.epsilon)}"
-    return Stated(model, region, f"{wins} for every input {within} of the one in the document{cut}")
+    return Stated(model, region, f"{asked.wins} for every input {within} of the one in the document{cut}")
 
 
 def _robustness(asked: Document, label: int, outputs: int) -> Specification:

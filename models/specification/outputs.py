@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from provenn.models.specification.fields import Number, Table, Vector
+from provenn.models.specification.fields import Document, Number, Table, Vector, Whole, fails
 from provenn.verifier.errors import InvalidSpecification
 from provenn.verifier.spec import Clause
 
@@ -48,3 +48,32 @@ def rivals(label: int, target: int | None, outputs: int) -> tuple[Clause, ...]:
         raise InvalidSpecification("the network has one output: there is no other class than the label")
     rows = [tuple(Fraction((i == j) - (i == label)) for i in range(outputs)) for j in others]
     return tuple(Clause((row,), (Fraction(0),)) for row in rows)
+
+
+class Goal(Document):
+    """Documents that say what must not come out by a label, or by clauses."""
+
+    label: Whole | None = Field(None, description="the class that must win; this or unsafe")
+    target: Whole | None = Field(None, description="the one class that must not win; null: any other than the label")
+    unsafe: tuple[Unsafe, ...] = Field((), description="{y : C y >= d}, each of which must not be reached")
+
+    @model_validator(mode="after")
+    def _one_goal(self) -> Self:
+        if (self.label is None) == (not self.unsafe):
+            raise fails('give either "label" or "unsafe"')
+        if self.target is not None and self.label is None:
+            raise fails('belongs to "label"', "target")
+        return self
+
+    def excluded(self, outputs: int) -> tuple[Clause, ...]:
+        """What must not come out.   Raises: InvalidSpecification if it does not fit."""
+        if self.label is None:
+            return clauses(self.unsafe, outputs)
+        return rivals(self.label, self.target, outputs)
+
+    @property
+    def wins(self) -> str:
+        """The same in words, all of it."""
+        if self.label is None:
+            return "no output is unsafe"
+        return f"class {self.label} wins" + ("" if self.target is None else f" over class {self.target}")

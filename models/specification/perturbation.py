@@ -15,22 +15,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from provenn.models.admission import admitted
 from provenn.models.parametrization import Map, parametrized
-from provenn.models.specification.fields import Document as Base
-from provenn.models.specification.fields import Number, Range, Table, Vector, Whole, fails, validated
+from provenn.models.specification.fields import Number, Range, Table, Vector, Whole, validated
 from provenn.models.specification.image import Image, Layout
-from provenn.models.specification.outputs import Unsafe, clauses, rivals
+from provenn.models.specification.outputs import Goal
 from provenn.models.specification.stated import Stated
 from provenn.verifier.errors import InvalidSpecification, ResourceLimit
 from provenn.verifier.numbers import written
-from provenn.verifier.spec import Case, Clause, InputSet
+from provenn.verifier.spec import Case, InputSet
 from provenn.verifier.spec_json import from_cases
 
 CELLS = 20_000_000
@@ -76,7 +75,7 @@ class Linear(Table):
 Perturbation = Annotated[Brightness | Contrast | Patch | Linear, Field(discriminator="type")]
 
 
-class Document(Base):
+class Document(Goal):
     """An input, how it may be perturbed, and what must not come out."""
 
     kind: Literal["perturbation"]
@@ -85,23 +84,6 @@ class Document(Base):
     clip: Range | None = Field(None, description="the range that every entry is cut to, such as [0, 1]")
     shape: tuple[Extent, ...] = Field((), description="of the image, for patches; empty: that of the network's inputs")
     layout: Layout = "chw"
-    label: Whole | None = Field(None, description="the class that must win; this or unsafe")
-    target: Whole | None = Field(None, description="the one class that must not win; null: any other than the label")
-    unsafe: tuple[Unsafe, ...] = Field((), description="{y : C y >= d}, each of which must not be reached")
-
-    @model_validator(mode="after")
-    def _one_goal(self) -> Self:
-        if (self.label is None) == (not self.unsafe):
-            raise fails('give either "label" or "unsafe"')
-        if self.target is not None and self.label is None:
-            raise fails('belongs to "label"', "target")
-        return self
-
-    def excluded(self, outputs: int) -> tuple[Clause, ...]:
-        """What must not come out.   Raises: InvalidSpecification if it does not fit."""
-        if self.label is None:
-            return clauses(self.unsafe, outputs)
-        return rivals(self.label, self.target, outputs)
 
 
 @dataclass
@@ -142,10 +124,7 @@ def stated(document: Mapping[str, Any], model: bytes, files: Callable[[str], byt
     composed = parametrized(model, Map(found.base, np.array(found.directions), clip))
     lower, upper = zip(*found.ends, strict=True)
     box = InputSet(tuple(lower), tuple(upper))
-    wins = "no output is unsafe" if asked.label is None else f"class {asked.label} wins"
-    if asked.target is not None:
-        wins += f" over class {asked.target}"
-    words = f"{wins} for {' and '.join(found.words)}{_manner(asked, found, network.input_type)}"
+    words = f"{asked.wins} for {' and '.join(found.words)}{_manner(asked, found, network.input_type)}"
     return Stated(composed, from_cases([Case(box, excluded)]), words)
 
 
