@@ -10,13 +10,14 @@ import torch
 
 from provenn.solvers.base import Budget, Outcome
 from provenn.solvers.branch_and_bound.proof import CaseProof
+from provenn.solvers.linear_programme import RowSlopes
 from provenn.verifier.certificate.emit import NotProved, emit
 from provenn.verifier.certificate.slopes import CaseSlopes, NeuronBound, function_names, optimised_slopes, relu_names
 from provenn.verifier.certificate.trees import ProofTooLarge, Trees
 from provenn.verifier.check import CertificateRejected, Network, Report, check
 from provenn.verifier.check.rows import Semantics
 from provenn.verifier.graph import Graph
-from provenn.verifier.spec import Specification
+from provenn.verifier.spec import Case, Specification
 from provenn.verifier.version import provenn_version
 
 PROOFS = ("ibp", "crown", "alpha-crown")
@@ -24,6 +25,9 @@ PROOFS = ("ibp", "crown", "alpha-crown")
 
 BRANCHED = "branch-and-bound"
 """The method of certificates whose trees a search has left."""
+
+SEARCHED = ("alpha-crown", "lp", BRANCHED)
+"""Methods of certificates with slopes, of a search or found anew."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,20 +95,16 @@ def certificate(claimed: Claimed, method: str, budget: Budget) -> dict[str, byte
     names = relu_names(graph, network)
     slopes: list[CaseSlopes] = []
     trees = Trees(tick=_until(budget))
-    if method == "alpha-crown":
+    if method in SEARCHED:
+        found = [outcome.proof for outcome in claimed.outcomes]
         cases = claimed.specification.cases
-        slopes = [optimised_slopes(graph, case, names, lambda: budget.left <= 0) for case in cases]
+        slopes = [_slopes(proof, graph, case, names, budget) for proof, case in zip(found, cases, strict=True)]
     if method == BRANCHED:
-        found = [o.proof if isinstance(o.proof, CaseProof) else None for o in claimed.outcomes]
-        if any(proof is not None and not proof.complete for proof in found):
+        if any(isinstance(proof, CaseProof) and not proof.complete for proof in found):
             raise ProofTooLarge(trees.budget)
-        slopes = [
-            optimised_slopes(graph, case, names, lambda: budget.left <= 0) if proof is None else _slopes(proof, names)
-            for proof, case in zip(found, claimed.specification.cases, strict=True)
-        ]
         functions = function_names(graph, network)
         try:
-            own = {i: proof.trees(functions, names) for i, proof in enumerate(found) if proof is not None}
+            own = {i: p.trees(functions, names) for i, p in enumerate(found) if isinstance(p, CaseProof)}
         except KeyError as unnamed:
             what = f"values that node {unnamed} of the graph reads are split, and the checker has no step for it"
             raise CertificateRejected("tree", what) from unnamed
@@ -114,7 +114,17 @@ def certificate(claimed: Claimed, method: str, budget: Budget) -> dict[str, byte
     return emit(network, claimed.specification, method, made_by, slopes, claimed.semantics, trees)
 
 
-def _slopes(proof: CaseProof, names: Mapping[int, str]) -> CaseSlopes:
+def _slopes(proof: object, graph: Graph, case: Case, names: Mapping[int, str], budget: Budget) -> CaseSlopes:
+    """What a search has left for a case, by the checker's names; found anew where it has left nothing."""
+    if isinstance(proof, RowSlopes):
+        rows = {key: {names[i]: s.ravel() for i, s in own.items() if i in names} for key, own in proof.rows.items()}
+        return CaseSlopes(rows=rows)
+    if isinstance(proof, CaseProof):
+        return _rooted(proof, names)
+    return optimised_slopes(graph, case, names, lambda: budget.left <= 0)
+
+
+def _rooted(proof: CaseProof, names: Mapping[int, str]) -> CaseSlopes:
     """The slopes of the whole region's bounds, by the checker's names."""
     neurons: dict[str, list[NeuronBound]] = {}
     for rows in proof.rows:

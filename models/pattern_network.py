@@ -2,15 +2,17 @@
 
 With z the pre-activations of a ReLU, `active` and `inactive` its constrained neurons:
 * `exposed`: x -> all pre-activations, one after the other.
-* `restricted`: x -> (logits, V), the network on the pattern's inputs. A constrained ReLU is what it is there: z_i where
-  active, 0 where inactive. V = sum of relu(m - z_i) over active and relu(z_i) over inactive neurons, m >= 0 a margin.
+* `restricted`: x -> (logits, V), the network on the pattern's inputs. Inactive neurons give 0; all others stay as they
+  are. V = sum of relu(m - z_i) over active and relu(z_i) over inactive neurons, m >= 0 a margin.
 
 By induction over the layers, x follows the pattern in the network, with z_i >= m and z_i <= 0 as the constraints,
 exactly if V(x) = 0 in the restricted network, and there both have the same logits: as long as no constraint is broken
-in the layers before, these compute the same values, since relu(z) = z for z >= 0 and relu(z) = 0 for z <= 0. In real
-arithmetic all of this is exact; so is what is copied here, number by number.
-A lower bound sum of alpha_i (m - z_i or z_i), 0 <= alpha_i <= 1, of V is what the relaxation of a ReLU gives: times a
-weight these are Lagrange multipliers of the constraints, which existing bounds and certificates know how to choose.
+in the layers before, these compute the same values, since relu(z) = 0 for z <= 0. In real arithmetic all of this is
+exact; so is what is copied here, number by number.
+relu(m - z) is written as r - (z - m), r = relu(z - m), which for m = 0 is the network's own ReLU. Where a bound has a
+coefficient c of r and a weight w >= -c of V, it has (c + w) r - w z >= (c + w) alpha z - w z: the lower slope alpha in
+[0, 1] is a Lagrange multiplier (c + w) (1 - alpha) of the constraint, no upper line of the ReLU is needed, and bounds
+of the layers behind still know that r is not negative. Slopes are what existing bounds and certificates choose well.
 """
 
 from __future__ import annotations
@@ -136,7 +138,7 @@ def restricted(data: bytes, constraints: Sequence[Constrained], margin: Fraction
     surgery = _Surgery.of(admitted(data))
     broken = [surgery.constrain(one, margin) for one in constraints]
     every = broken[0] if len(broken) == 1 else surgery.node("Concat", broken, axis=1)
-    count = sum(len(one.active) + len(one.inactive) for one in constraints)
+    count = sum(one.relu.neurons for one in constraints)
     total = surgery.node("MatMul", [every, surgery.constant("ones", np.ones((count, 1), surgery.type))])
     if not logits:
         return surgery.finished(total, 1)
@@ -148,12 +150,11 @@ def restricted(data: bytes, constraints: Sequence[Constrained], margin: Fraction
 
 @dataclass
 class _Surgery:
-    """A graph whose nodes are taken out and put in. before: new nodes, by the name of the value that they follow."""
+    """A graph that nodes are put into. after: new nodes, by the name of the value that they follow."""
 
     network: Admitted
     prefix: str
     after: dict[str, list[NodeProto]] = field(default_factory=dict)
-    removed: set[str] = field(default_factory=set)
     last: list[NodeProto] = field(default_factory=list)
     into: list[NodeProto] | None = None
     count: int = 0
@@ -187,24 +188,32 @@ class _Surgery:
         self.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(numbers), name))
         return name
 
-    def gathered(self, flat: str, index: Sequence[int]) -> str:
-        """Some columns."""
-        return self.node("Gather", [flat, self.constant("index", np.array(index, np.int64))], axis=1)
-
     def constrain(self, one: Constrained, margin: Fraction) -> str:
-        """Puts what a ReLU is on the pattern in its place; what its own constraints are broken by."""
-        self.into = self.after.setdefault(one.relu.before, [])
-        flat = self.flat(one.relu.before, one.relu.shape)
-        signs = np.array([-1.0] * len(one.active) + [1.0] * len(one.inactive), self.type)
-        outside = self.gathered(flat, [*one.active, *one.inactive])
-        outside = self.node("Mul", [outside, self.constant("signs", signs)])
+        """Puts what a ReLU's layer is on the pattern in its place; what its own constraints are broken by [1, n]."""
+        relu, on, off = one.relu, *(self._marked(one.relu, index) for index in (one.active, one.inactive))
+        kept = f"{self.prefix}kept-{relu.name}"
+        for node in self.graph.node:
+            if node.op_type == "Relu" and node.output[0] == relu.name:
+                node.output[0] = kept
+        self.into = self.after.setdefault(kept, [])
+        self.node("Mul", [kept, self.constant("mask", 1 - off * (1 - on))], relu.name)
+        above, positive = relu.before, self.node("Mul", [kept, self.constant("inactive", off)])
+        beyond = kept
         if margin:
-            apart = np.where(signs < 0, _below(margin, self.type), 0).astype(self.type)
-            outside = self.node("Add", [outside, self.constant("margin", apart)])
-        broken = self.node("Relu", [outside])
-        self._replaced(one, flat)
+            above = self.node("Sub", [above, self.constant("margin", on * _below(margin, self.type))])
+            beyond = self.node("Relu", [above])
+        active = self.constant("active", on)
+        positive = self.node("Add", [positive, self.node("Mul", [beyond, active])])
+        outside = self.node("Sub", [positive, self.node("Mul", [above, active])])
+        broken = self.flat(outside, relu.shape)
         self.into = None
         return broken
+
+    def _marked(self, relu: Relu, index: Sequence[int]) -> NDArray[np.floating]:
+        """1 for some neurons of a layer, 0 for the others: [*shape]."""
+        marks = np.zeros(relu.neurons, self.type)
+        marks[list(index)] = 1
+        return marks.reshape(relu.shape)
 
     def flat(self, name: str, shape: tuple[int, ...]) -> str:
         """A value [1, n]."""
@@ -212,32 +221,12 @@ class _Surgery:
             return name
         return self.node("Reshape", [name, self.constant("flat", np.array([1, np.prod(shape)], np.int64))])
 
-    def _replaced(self, one: Constrained, flat: str) -> None:
-        """Relu(z): relu(z) of the free neurons, then z times 1 or 0 of all; of both what belongs in every place."""
-        known = {*one.active} ^ {*one.inactive}
-        free = [i for i in range(one.relu.neurons) if i not in known]
-        mask = np.zeros(one.relu.neurons, self.type)
-        mask[list(one.active)] = 1
-        every = self.node("Mul", [flat, self.constant("mask", mask)])
-        if free:
-            nonlinear = self.node("Relu", [self.gathered(flat, free)])
-            place = np.arange(one.relu.neurons) + len(free)
-            place[free] = np.arange(len(free))
-            every = self.gathered(self.node("Concat", [nonlinear, every], axis=1), place.tolist())
-        operator, inputs = "Identity", [every]
-        if len(one.relu.shape) != 2:
-            operator = "Reshape"
-            inputs.append(self.constant("shape", np.array(one.relu.shape, np.int64)))
-        self.node(operator, inputs, one.relu.name)
-        self.removed.add(one.relu.name)
-
     def finished(self, output: str, width: int) -> bytes:
         """The file whose output is this value [1, width]."""
         graph, network = self.graph, self.network
         nodes: list[NodeProto] = [*self.after.get(network.input_name, ())]
         for node in graph.node:
-            if node.op_type != "Relu" or node.output[0] not in self.removed:
-                nodes.append(node)
+            nodes.append(node)
             nodes += [new for name in node.output for new in self.after.get(name, ())]
         nodes = _needed([*nodes, *self.last], output)
         del graph.node[:]

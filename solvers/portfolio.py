@@ -14,6 +14,8 @@ from provenn.solvers.crown import Crown
 from provenn.solvers.crown_ibp import CrownIbp
 from provenn.solvers.forward import Forward, ForwardBackward
 from provenn.solvers.ibp import Ibp
+from provenn.solvers.linear_programme import LinearProgramme
+from provenn.solvers.linear_programme import worthwhile as programmed
 from provenn.solvers.top_k_attack import TopKAttack, worthwhile
 from provenn.verifier.bounds.auto import choose
 from provenn.verifier.errors import BackendError
@@ -38,8 +40,8 @@ class Portfolio(Backend):
     name = "auto"
     summary = (
         "a brief attack -> ibp -> crown (a cheaper linear bound where that would take minutes, or longer than is left) "
-        "-> a longer attack -> alpha-crown where there are several cases -> branch-and-bound, each on the cases still "
-        "undecided"
+        "-> a longer attack -> alpha-crown where there are several cases, lp where one has clauses of several rows "
+        "-> branch-and-bound, each on the cases still undecided"
     )
     verdicts = frozenset(Verdict)
 
@@ -50,7 +52,7 @@ class Portfolio(Backend):
         """
         rows = max((sum(len(clause.bound) for clause in case.clauses) for case in problem.cases), default=0)
         bounds: list[Backend] = [Ibp(), LINEAR[choose(problem.graph, len(problem.cases), rows, budget.left)]()]
-        bounds += [AlphaCrown()] if len(problem.cases) > 1 else []
+        bounds += [AlphaCrown()] if len(problem.cases) > 1 else [LinearProgramme()] if programmed(problem) else []
         if problem.executor is None:
             return run([*bounds, BranchAndBound()], problem, budget, progress)
         longer = TOWARD if worthwhile(problem) else LONGER
@@ -106,6 +108,7 @@ BACKENDS: dict[str, type[Backend]] = {
         ForwardBackward,
         Crown,
         AlphaCrown,
+        LinearProgramme,
         BranchAndBound,
         Attack,
         TopKAttack,

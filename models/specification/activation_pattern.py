@@ -3,9 +3,9 @@
 With "excludes" instead: no input of the region follows both patterns. The network it becomes is the restricted one of
 `pattern_network`, x -> (logits y, V), V >= 0 and V = 0 exactly where the pattern is followed. Unsafe, for a rival j:
     y_j - y_class - penalty V >= 0   and   -2^30 V >= 0,
-which for every penalty >= 0 is the same set, {V = 0, y_j >= y_class}; one row suffices for a proof, and with it V's
-lower slopes are multipliers in [0, penalty] of the constraints. Constraints are closed, z >= margin where active and
-z <= 0 where inactive: with margin 0 a superset of the pattern's inputs.
+which for every penalty >= 0 is the same set, {V = 0, y_j >= y_class}; one row suffices for a proof, and with it lower
+slopes are multipliers of the constraints, as far as the penalty reaches. Constraints are closed, z >= margin where
+active and z <= 0 where inactive: with margin 0 a superset of the pattern's inputs.
 """
 
 from __future__ import annotations

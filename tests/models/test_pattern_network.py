@@ -97,6 +97,53 @@ def test_the_restricted_network_is_the_network_where_the_pattern_holds(seed: int
     assert np.allclose(y[follows, :-1], plain[follows], rtol=1e-12, atol=1e-12)
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(0, 20), states.filter(any), st.sampled_from([Fraction(0), Fraction(1, 8), Fraction(3)]), st.booleans()
+)
+def test_what_is_broken_is_summed(seed: int, signs: list[int], margin: Fraction, both: bool) -> None:
+    """V, of the first layer alone, with a margin and with neurons that should be active and inactive."""
+    model = perceptron(seed)
+    on = [i for i, s in enumerate(signs[:5]) if s > 0]
+    off = [i for i, s in enumerate(signs[:5]) if s < 0] + (on[:1] if both else [])
+    if not on + off:
+        return
+    constraints = constraints_of(model, [[PatternLayer(relu="r0", neurons=5, active=on, inactive=[])]])
+    if off:
+        other = PatternLayer(relu="r0", neurons=5, active=[], inactive=off)
+        constraints = constraints_of(model, [[PatternLayer(relu="r0", neurons=5, active=on, inactive=[])], [other]])
+    made = onnx_reader.read(restricted(model, constraints, margin))
+    x = torch.from_numpy(np.random.default_rng(seed).normal(size=(64, 3)))
+    z = onnx_reader.read(exposed(model, relus(model)[:1])).forward(x).numpy()
+    wanted = np.maximum(float(margin) - z[:, on], 0).sum(1) + np.maximum(z[:, off], 0).sum(1)
+    assert np.allclose(made.forward(x).numpy()[:, -1], wanted, rtol=1e-12, atol=1e-12)
+    alone = onnx_reader.read(restricted(model, constraints, margin, logits=False)).forward(x).numpy()
+    assert np.allclose(alone[:, 0], wanted, rtol=1e-12, atol=1e-12)
+
+
+def test_executions_in_float32_see_exactly_where_the_pattern_holds() -> None:
+    """V is 0, not about 0: every term is relu(z) - z or relu(z) of one and the same float z."""
+    model, x = perceptron(3), np.random.default_rng(3).normal(size=(256, 3)).astype(np.float32)
+    z = OnnxExecutor(exposed(model, relus(model))).run(x)
+    for k in range(0, 256, 16):
+        signs = np.where(z[k] > 0, 1, -1).tolist()
+        made = restricted(model, constraints_of(model, [drawn(model, signs).layers]), Fraction(0))
+        follows = ((z > 0) == (z[k] > 0)).all(1)
+        assert np.array_equal(OnnxExecutor(made).run(x)[:, -1] == 0, follows)
+
+
+def test_names_that_are_numbers_are_left_alone() -> None:
+    """A ReLU whose output is called 13 or 2, as exporters call them, does not meet the names of new nodes."""
+    model = onnx.load_from_string(perceptron(0))
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            names[:] = [{"r0": "13", "r1": "2"}.get(name, name) for name in names]
+    data = model.SerializeToString()
+    found = pattern(data, [("13", 5, [0], [1, 2]), ("2", 4, [3], [])])
+    made = onnx_reader.read(restricted(data, constraints_of(data, [found.layers]), Fraction(1, 2)))
+    assert made.output_shape == (4,)
+
+
 def test_layers_of_a_convolution_are_read_flat() -> None:
     model = convolution()
     (layer,) = relus(model)

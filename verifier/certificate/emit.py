@@ -38,7 +38,7 @@ WORTHWHILE = 2.0**-10
 Single = NDArray[np.float32]
 
 METHODS = {"ibp": ("interval",), "crown": ("crown", "interval"), "alpha-crown": ("crown", "interval")}
-METHODS |= {"branch-and-bound": ("crown", "interval")}
+METHODS |= {"lp": ("crown", "interval"), "branch-and-bound": ("crown", "interval")}
 """Method of the search -> methods of its claims, the first one preferred."""
 
 
@@ -110,9 +110,9 @@ def emit(
     semantics: Semantics = "real",
     trees: Trees | None = None,
 ) -> dict[str, bytes]:
-    """The bundle's files. method: "ibp", "crown", "alpha-crown" or "branch-and-bound".
+    """The bundle's files. method: "ibp", "crown", "alpha-crown", "lp" or "branch-and-bound".
 
-    slopes: for the last two, those of every case; semantics: of what is proved, the network in real arithmetic or all
+    slopes: for the last three, those of every case; semantics: of what is proved, the network in real arithmetic or all
     its float32 executions; trees: for branch-and-bound, of the cases that were split.
     Raises: CertificateRejected if a clause cannot be proved this way, or float32 executions of some operator are not
     covered; LeavesUnproved where proofs of a tree do not hold; ProofTooLarge above the trees' budget; ValueError for
