@@ -309,10 +309,18 @@ class Search:
     least: Fraction = Fraction(1, 4096)
     ratio: float = 1.1
 
-    def bracket(self, ask: Callable[[Fraction], ItemResult]) -> Bracket:
-        """By doubling or halving, then by bisection in the logarithm; ask: the answer at a radius."""
+    def bracket(self, ask: Callable[[Fraction], ItemResult], known: Bracket | None = None) -> Bracket:
+        """By doubling or halving, then by bisection in the logarithm; ask: the answer at a radius.
+
+        known: of a statement that implies this one: what is verified there is verified here.
+        """
         best: tuple[Fraction, ItemResult] | None = None
         open_, broken, at = None, None, min(self.start, self.largest)
+        if known is not None and known.item is not None:
+            if known.whole:
+                return replace(known, falsified=None)
+            best = (Fraction(str(known.verified)), known.item)
+            at = min(COARSE * best[0], self.largest)
         while True:
             item = ask(at)
             if item.verdict == Verdict.VERIFIED:
@@ -388,9 +396,8 @@ def radii(
         followers[radius] = found.follower is not None
         return found.item
 
-    first, second = known or search.bracket(without), search.bracket(within)
-    if second.verified < first.verified:  # what is proved of all inputs is proved of those that follow the pattern
-        second = replace(first, falsified=second.falsified)
+    first = known or search.bracket(without)
+    second = search.bracket(within, first)
     seen = activations(model, x.astype(np.float32).reshape(1, -1))
     follows = bool(pattern.followed(seen.of(pattern))[0])
     inhabited = (

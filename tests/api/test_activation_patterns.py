@@ -88,6 +88,28 @@ def test_the_search_for_a_radius_ends_at_the_largest_or_between_its_ends() -> No
     assert nothing.item is None
 
 
+def test_a_search_goes_on_from_what_a_stronger_statement_proves() -> None:
+    asked: list[Fraction] = []
+
+    def within(radius: Fraction) -> ItemResult:
+        asked.append(radius)
+        return ItemResult("verified" if radius <= Fraction(1, 2) else "unknown", "crown", None, 0.0)
+
+    known = Search().bracket(lambda radius: ItemResult("verified" if radius <= 0.1 else "unknown", "crown", None, 0.0))
+    found = Search().bracket(within, known)
+    assert found.verified <= 0.5 <= found.verified * 1.1
+    assert asked[0] == 2 * Fraction(str(known.verified))
+    assert min(asked) > known.verified
+    never = Search().bracket(lambda radius: ItemResult("falsified", "attack", None, 0.0), known)
+    assert (never.verified, never.item) == (known.verified, known.item)
+    assert never.falsified is not None
+    assert never.falsified <= known.verified * 1.1
+    whole = Search(largest=Fraction(1, 20)).bracket(within)
+    count = len(asked)
+    assert Search(largest=Fraction(1, 20)).bracket(within, whole).whole
+    assert len(asked) == count
+
+
 def test_the_restricted_network_is_read_by_the_kernel() -> None:
     found = stated(
         {"format": FORMAT, "kind": KIND, "pattern": patterns()[0], "lower": "0", "upper": "1"}, MODEL, no_files
