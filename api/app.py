@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from provenn.api import docs_page, logs, openapi_document, problems, tracing
 from provenn.api.audit import Audited, AuditLog
 from provenn.api.auth import Gate
+from provenn.api.backends import Backends
 from provenn.api.catalogue import Catalogue
 from provenn.api.exposure import require_authentication
 from provenn.api.headers import SecureHeaders, allow_origins
@@ -153,4 +154,4 @@ def _open(settings: Settings, stack: ExitStack) -> Service:
     stack.callback(deliverer.stop)
     return Service(settings, database, blobs, Catalogue(database), found.jobs, found.watch, found.engine, keyring,
                    submissions, deliveries, sender, Keys(database), AuditLog(database), Limits(settings),
-                   found.nodes, Metrics(database, found.nodes))  # fmt: skip
+                   found.nodes, Metrics(database, found.nodes), Backends(found.engine.ask))  # fmt: skip

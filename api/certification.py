@@ -296,7 +296,19 @@ def _checked(claimed: Claimed, item: ItemResult, problem: Problem, options: Opti
         return replace(item, verdict=str(Verdict.TIMEOUT), reason=reason)
     if item.method == BRANCHED and options.semantics == "real":
         return _computed(problem, item, budget, reason)
+    if item.method != BRANCHED and options.method == "auto":
+        return _searched(claimed, replace(item, reason=reason), problem, options, budget)
     return replace(item, verdict=str(Verdict.UNKNOWN), reason=reason)
+
+
+def _searched(claimed: Claimed, item: ItemResult, problem: Problem, options: Options, budget: Budget) -> ItemResult:
+    """What branch and bound makes of an item whose proof failed; that item, unknown, where it is not decided."""
+    result = backend(BRANCHED).solve(problem, budget)
+    found = replace(combined(result.outcomes), stats=item.stats | result.stats)
+    found = replace(found, semantics=item.semantics, warnings=item.warnings)
+    if found.verdict == Verdict.VERIFIED:
+        return _checked(replace(claimed, outcomes=result.outcomes), found, problem, options, budget)
+    return found if found.verdict == Verdict.FALSIFIED else replace(item, verdict=str(Verdict.UNKNOWN))
 
 
 def _computed(problem: Problem, item: ItemResult, budget: Budget, why: str | None) -> ItemResult:

@@ -9,6 +9,7 @@ from fastapi import Depends
 from starlette.requests import HTTPConnection
 
 from provenn.api.audit import AuditLog
+from provenn.api.backends import Backends
 from provenn.api.blobs import Blobs
 from provenn.api.catalogue import Catalogue
 from provenn.api.database import Database
@@ -46,6 +47,7 @@ class Service:
     limits: Limits
     nodes: Nodes
     metrics: Metrics
+    backends: Backends
 
 
 async def _service(connection: HTTPConnection) -> Service:

@@ -24,7 +24,7 @@ from provenn.api.notebook import Card, Table, short
 from provenn.api.results import described
 from provenn.api.specifications import beside
 from provenn.models.reading import Executor, executor
-from provenn.models.specification.documents import document_of, no_files
+from provenn.models.specification.documents import document_of, no_files, require_meaning
 from provenn.models.specification.lyapunov import Conditions, conditions
 from provenn.models.specification.stated import Stated
 from provenn.solvers.base import Budget, Progress, Verdict, silent
@@ -123,8 +123,9 @@ def stability(
     """The largest level up to the tolerance, within the options' seconds.
 
     Verified where any level is; falsified where a condition fails at the least level there could be; levels that the
-    document gives are taken as they are.   Raises: as `certify`.
+    document gives are taken as they are.   Raises: as `certify`; InvalidSpecification for float32 executions.
     """
+    require_meaning(asked.document.kind, options.semantics)
     return _Search(asked, options, progress, tolerance).run()
 
 

@@ -69,6 +69,7 @@ def _planned(file: OnnxFile, limits: Limits) -> Admitted:
         raise InvalidModel(f"output '{name}' does not depend on the input; there is nothing to verify")
     if not isinstance(output, Variable):
         raise InvalidModel(f"output '{name}' is {output.kind}; a network to verify must compute numbers")
+    _require_declared(graph, values)
     kind = np.dtype(FLOATS[declared.type.tensor_type.elem_type])
     return Admitted(file, plan, declared.name, value, name, _led(plan, output, name), kind)
 
@@ -90,6 +91,27 @@ def _read(plan: Plan, values: dict[str, Value | None], proto: onnx.NodeProto, na
     for output, result in zip(proto.output, results, strict=False):
         if output:
             values[output] = result
+
+
+def _require_declared(graph: onnx.GraphProto, values: Mapping[str, Value | None]) -> None:
+    """Raises: InvalidModel for a shape that a value is said to have and has not, at batch 1.
+
+    Where a runtime cannot infer a length itself it believes the file, and computes with what it believes.
+    """
+    for declared in (*graph.value_info, *graph.output):
+        value, extents = values.get(declared.name), declared.type.tensor_type.shape.dim
+        said = [n.dim_value if n.HasField("dim_value") else None for n in extents]
+        if value is None or all(n is None for n in said):
+            continue
+        fits = len(said) == len(value.shape) and all(
+            n is None or n == length for n, length in zip(said, value.shape, strict=True)
+        )
+        if not fits:
+            shape = f"[{', '.join('?' if n is None else str(n) for n in said)}]"
+            raise InvalidModel(
+                f"it says that '{declared.name}' has the shape {shape}; at batch 1 it has {list(value.shape)}. Export "
+                "the network again, or delete its value_info"
+            )
 
 
 def _only_input(inputs: list[ValueInfoProto]) -> ValueInfoProto:

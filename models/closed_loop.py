@@ -13,6 +13,12 @@ The composition's input is (z, w). Its outputs are V(z), the change of V, and f(
 For convex V and every h > 0 the difference quotient (V(z + h f) - V(z)) / h is at least the directional derivative of
 V along f, which for almost every t is d/dt V(z(t)) on a solution: quotients of a convex function rise with h. So V
 falls at rate r or faster wherever V(z + h f) - V(z) <= -h r, and no product of a gradient with f is needed.
+
+In continuous time f must be continuous: where it jumps, z' = f(z, w) need not have solutions (z' = 1/2 - sign(z) has
+none from 0 on), and what is called one there, a sliding motion, does not have the velocity f of which the change of V
+is made. So networks of f with an op that jumps are refused. V need not be looked at: it is convex, or made of
+operators that models.directional has rules for, all of them locally Lipschitz. In discrete time nothing need be
+continuous: see models.specification.lyapunov.
 """
 
 from __future__ import annotations
@@ -28,11 +34,13 @@ from provenn.models.composition import INPUT, Composition, converted, network
 from provenn.models.directional import derivative
 from provenn.models.onnx_reader import read
 from provenn.models.torch_export import export
+from provenn.verifier.continuity import jump
 from provenn.verifier.convexity import convex
-from provenn.verifier.errors import InvalidModel
+from provenn.verifier.errors import InvalidModel, UnsupportedOp
 
 ROLES = ("controller", "dynamics", "candidate", "observer", "measurement")
 """Names of networks in a loop; the last two may be missing."""
+JUMPS = "and where a velocity jumps there need not be solutions; a loop in discrete time may jump"
 
 
 def exported(function: Callable[[Tensor], Tensor], inputs: int) -> bytes:
@@ -77,13 +85,15 @@ def closed_loop(files: Mapping[str, bytes], disturbances: int, change: Change) -
     """The loop of ONNX files by their roles.
 
     Raises: InvalidModel where sizes do not fit, or V is not proved convex for "difference"; UnsupportedOp for an
-    operator of V that "derivative" has no rule for.
+    operator of V that "derivative" has no rule for, and in continuous time for one of f that jumps.
     """
     parts = {role: network(data, role) for role, data in files.items()}
     opset = max(part.file.opset for part in parts.values())
     parts = {role: converted(part, opset, role) for role, part in parts.items()}
     _require_fits(parts, disturbances)
-    if change.kind == "difference" and not convex(read(files["candidate"])):
+    if change.kind != "discrete":
+        _require_continuous(parts)
+    if change.kind == "difference" and not convex(read(parts["candidate"].file.content)):
         raise InvalidModel(
             "the candidate is not proved convex (affine layers, relu, abs, max and squares, with weights that are not "
             'negative after the first of these), as a "step" of continuous time needs; leave it out'
@@ -123,6 +133,15 @@ def _require_fits(parts: Mapping[str, Admitted], disturbances: int) -> None:
         raise InvalidModel(f"the candidate gives {_outputs(parts['candidate'])} numbers; it must be one, V")
     if "measurement" in parts and not estimated:
         raise InvalidModel("a measurement is there for an observer, and there is none")
+
+
+def _require_continuous(parts: Mapping[str, Admitted]) -> None:
+    """Raises: UnsupportedOp naming the node of f that jumps."""
+    for role in (role for role in parts if role != "candidate"):
+        found = jump(read(parts[role].file.content))
+        if found is not None and found.op is not None:
+            operator = next(iter(found.op.onnx), type(found.op).__name__)
+            raise UnsupportedOp(found.name, operator, f"in the {role} it jumps, {JUMPS}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from onnx.version_converter import ConvertError, convert_version
@@ -15,6 +17,7 @@ from provenn.models.executor import OnnxExecutor
 from provenn.models.implicit_file import FORMAT, is_implicit_file
 from provenn.models.limits import Limits
 from provenn.models.onnx_bytes import decompressed
+from provenn.models.onnx_ops.constants import SCALARS
 from provenn.models.preprocessing import INITIALIZERS_ALONE
 from provenn.verifier.errors import InvalidModel
 
@@ -39,7 +42,10 @@ def network(data: bytes, what: str, limits: Limits | None = None) -> Admitted:
 
 
 def converted(found: Admitted, opset: int, what: str, limits: Limits | None = None) -> Admitted:
-    """The same network in that operator set.   Raises: InvalidModel if ONNX's converter fails, or changes it."""
+    """The same network in that operator set: read as the same ops with the same numbers, and running alike.
+
+    Raises: InvalidModel if ONNX's converter fails, or changes it; UnsupportedOp, ResourceLimit as for any network.
+    """
     if found.file.opset == opset:
         return found
     change = f"the {what} could not be converted from operator set {found.file.opset} to {opset}"
@@ -53,12 +59,35 @@ def converted(found: Admitted, opset: int, what: str, limits: Limits | None = No
         )
     except (ConvertError, RuntimeError, ValueError, InvalidModel) as error:
         raise InvalidModel(f"{change}; export both with the same one: {str(error)[:300]}") from error
-    if before.output_shape != after.output_shape or not _alike(before, after):
+    if not _read_alike(found, result) or not _run_alike(before, after):
         raise InvalidModel(f"{change}: what became of it computes something else; export both with the same one")
     return result
 
 
-def _alike(before: OnnxExecutor, after: OnnxExecutor) -> bool:
+def _read_alike(one: Admitted, other: Admitted) -> bool:
+    """Whether the readings of both files are the same function: runs at some inputs do not see what happens at others.
+
+    What a converter gets wrong (ONNX's own Resize from 10 to 11, where it is linear) may be behind a relu.
+    """
+    graphs = [each.plan.graph(each.output) for each in (one, other)]
+    first, second = ([(node.op, node.inputs, node.shape) for node in graph.nodes] for graph in graphs)
+    return _identical(first, second)
+
+
+def _identical(one: Any, other: Any) -> bool:
+    """Whether both are of one kind and hold the same, to the last bit."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, torch.Tensor):
+        return bool(torch.equal(one, other))
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(_identical, one, other))
+    if is_dataclass(one):
+        return all(_identical(getattr(one, f.name), getattr(other, f.name)) for f in fields(one))
+    return bool(one == other)
+
+
+def _run_alike(before: OnnxExecutor, after: OnnxExecutor) -> bool:
     """Whether both compute the same, up to rounding, at random inputs of every size, of both signs and of one."""
     generator = np.random.default_rng(0)
     for scale in SCALES:
@@ -70,6 +99,26 @@ def _alike(before: OnnxExecutor, after: OnnxExecutor) -> bool:
             if not np.allclose(one, other, rtol=CLOSE, atol=CLOSE * most, equal_nan=True):
                 return False
     return True
+
+
+def constants(nodes: Iterable[NodeProto], stored: Iterable[TensorProto]) -> dict[str, NDArray[np.generic]]:
+    """The numbers that are given as such, by the names of their values: stored tensors and those of Constant nodes.
+
+    Raises: InvalidModel for a Constant that gives several.
+    """
+    found = {tensor.name: numpy_helper.to_array(tensor) for tensor in stored}
+    return found | {node.output[0]: _given(node) for node in nodes if node.op_type == "Constant"}
+
+
+def _given(node: NodeProto) -> NDArray[np.generic]:
+    """Of a Constant node that has been admitted: a tensor, a number, or a list of them."""
+    if len(node.attribute) != 1:
+        raise InvalidModel("it must give one constant, as a tensor, a number or a list of numbers", node.name)
+    attribute = node.attribute[0]
+    value = helper.get_attribute_value(attribute)
+    if attribute.name in SCALARS:
+        return np.array(value, SCALARS[attribute.name])
+    return numpy_helper.to_array(value)
 
 
 def renamed(found: Admitted, prefix: str, source: str) -> tuple[list[NodeProto], list[TensorProto]]:
@@ -166,10 +215,13 @@ class Composition:
         return f"{self.prefix}{self._count}"
 
     def _plainer(self, node: NodeProto) -> NodeProto:
-        """-z as (-1) z, which the trusted kernel reads, too; any other node as it is."""
+        """-z as (-1) z, which the trusted kernel reads, too; any other node as it is.
+
+        The factor has no axes: of one with an axis, a z without axes would get one, which readers of its shape see.
+        """
         if node.op_type != "Neg":
             return node
-        return helper.make_node("Mul", [*node.input, self.real([-1])], list(node.output), node.name)
+        return helper.make_node("Mul", [*node.input, self.real(-1)], list(node.output), node.name)
 
     def file(self, outputs: Sequence[str]) -> bytes:
         """The ONNX file whose output is these values one after the other, [1, k]."""

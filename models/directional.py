@@ -5,6 +5,9 @@ are locally Lipschitz), so the chain rule holds for almost every t. That is so a
 is zero for a set of times of positive measure, its derivative is zero for almost all of them, and whatever slope is
 taken there is multiplied by it. So the value made here is d/dt V(x(t)) for almost every t, whichever of its slopes a
 function is given at a kink.
+
+Every derivative has the shape of its value, so that later operators do the same to both: numbers made here have no
+axes, since of one with an axis a value without axes would get one.
 """
 
 from __future__ import annotations
@@ -13,9 +16,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import NodeProto, numpy_helper
+from onnx import NodeProto
 
-from provenn.models.composition import Composition
+from provenn.models.composition import Composition, constants
 from provenn.verifier.errors import UnsupportedOp
 
 LINEAR = frozenset({"Flatten", "Identity", "Neg", "ReduceMean", "ReduceSum", "Reshape", "Squeeze", "Transpose",
@@ -32,20 +35,18 @@ def derivative(made: Composition, value: str, source: str, velocity: str) -> str
 
 
 class _Walk:
-    """tangents: of the values that move; constants: the numbers of stored tensors."""
+    """tangents: of the values that move; constants: the numbers that are given as such."""
 
     def __init__(self, made: Composition) -> None:
         self.made, self.nodes = made, list(made.nodes)
-        self.constants: dict[str, NDArray[np.generic]] = {t.name: numpy_helper.to_array(t) for t in made.stored}
+        self.constants: dict[str, NDArray[np.generic]] = constants(made.nodes, made.stored)
         self.tangents: dict[str, str] = {}
 
     def run(self, value: str, source: str, velocity: str) -> str:
         """See derivative."""
         self.tangents[source] = velocity
         for node in self.nodes:
-            if node.op_type == "Constant":
-                self.constants[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
-            elif any(name in self.tangents for name in node.input):
+            if any(name in self.tangents for name in node.input):
                 self.tangents[node.output[0]] = self._moved(node)
         return self.tangents[value]
 
@@ -112,14 +113,14 @@ def _square(walk: _Walk, node: NodeProto) -> str:
     """(z^2)' = 2 z z'."""
     if not (walk.constants.get(node.input[1], np.zeros(1)) == 2).all():
         raise UnsupportedOp(node.name, node.op_type, "only squares are differentiated here")
-    twice = walk.made.node("Mul", [node.input[0], walk.made.real([2])])
+    twice = walk.made.node("Mul", [node.input[0], walk.made.real(2)])
     return walk.made.node("Mul", [twice, walk.velocity(node.input[0])])
 
 
 def _tanh(walk: _Walk, node: NodeProto) -> str:
     """The slope is 1 - tanh^2."""
     (value,) = node.output
-    slope = walk.made.node("Sub", [walk.made.real([1]), walk.made.node("Mul", [value, value])])
+    slope = walk.made.node("Sub", [walk.made.real(1), walk.made.node("Mul", [value, value])])
     return walk.made.node("Mul", [slope, walk.velocity(node.input[0])])
 
 
@@ -132,7 +133,7 @@ def _sigmoid(walk: _Walk, node: NodeProto) -> str:
 
 def _relu(walk: _Walk, node: NodeProto) -> str:
     """(1 + sign) / 2: the slope is 1/2 at the kink."""
-    half, sign = walk.made.real([0.5]), walk.made.node("Sign", [node.input[0]])
+    half, sign = walk.made.real(0.5), walk.made.node("Sign", [node.input[0]])
     slope = walk.made.node("Add", [walk.made.node("Mul", [sign, half]), half])
     return walk.made.node("Mul", [slope, walk.velocity(node.input[0])])
 
@@ -146,7 +147,7 @@ def _sin(walk: _Walk, node: NodeProto) -> str:
 
 
 def _cos(walk: _Walk, node: NodeProto) -> str:
-    slope = walk.made.node("Mul", [walk.made.node("Sin", node.input), walk.made.real([-1])])
+    slope = walk.made.node("Mul", [walk.made.node("Sin", node.input), walk.made.real(-1)])
     return walk.made.node("Mul", [slope, walk.velocity(node.input[0])])
 
 

@@ -16,11 +16,11 @@ from math import ceil, floor, frexp
 
 import numpy as np
 import torch
-from onnx import NodeProto, numpy_helper
+from onnx import NodeProto
 
 from provenn.models.admission import admitted
 from provenn.models.broken_lines import CURVES, BrokenLine, Span, broken_line
-from provenn.models.composition import INPUT, Composition
+from provenn.models.composition import INPUT, Composition, constants
 from provenn.models.onnx_reader import read
 from provenn.models.preprocessing import free_prefix
 from provenn.verifier.bounds.backward import crown
@@ -70,12 +70,13 @@ class _Walk:
 
     def run(self) -> Enclosed:
         """See enclosed."""
-        constants = {t.name: numpy_helper.to_array(t) for t in self.made.stored}
-        for node in self.source.file.model.graph.node:
+        nodes = self.source.file.model.graph.node
+        given = constants(nodes, self.made.stored)
+        for node in nodes:
             inputs = [self.names.get(name, name) for name in node.input]
             moves = [name in self.varying for name in inputs]
             square = node.op_type == "Mul" and all(moves) and inputs[0] == inputs[1]
-            square |= node.op_type == "Pow" and moves[0] and bool((constants.get(inputs[1], np.zeros(1)) == 2).all())
+            square |= node.op_type == "Pow" and moves[0] and bool((given.get(inputs[1], np.zeros(1)) == 2).all())
             if square or (node.op_type in CURVES and any(moves)):
                 found = self._curved(inputs[0], "Square" if square else node.op_type)
             elif node.op_type == "Div" and moves[1]:

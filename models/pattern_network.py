@@ -55,20 +55,36 @@ def relus(data: bytes) -> list[Relu]:
 
 
 def _relus(network: Admitted) -> list[Relu]:
-    inferred = onnx.shape_inference.infer_shapes(network.file.model).graph
-    declared = {v.name: v.type.tensor_type.shape for v in (*inferred.value_info, *inferred.output, *inferred.input)}
-    found = []
+    shapes, found = _shapes(network), []
     for node in network.file.model.graph.node:
         if node.op_type == "Relu":
             name, before = node.output[0], node.input[0]
-            shape = declared.get(name, declared.get(before))
-            extents = [] if shape is None else [d.dim_value if d.HasField("dim_value") else 0 for d in shape.dim]
-            if len(extents) < 2 or not all(extents[1:]) or extents[0] > 1:
+            shape = shapes.get(name, ())
+            if len(shape) < 2 or not all(shape) or shape[0] != 1:
                 raise InvalidModel(f"the shape of ReLU {name!r} is not known, or has no batch of 1: patterns need both")
-            found.append(Relu(before, name, (1, *extents[1:])))
+            found.append(Relu(before, name, shape))
     if not found:
         raise InvalidModel("it has no ReLU: activation patterns speak of ReLU neurons")
     return found
+
+
+def _shapes(network: Admitted) -> dict[str, tuple[int, ...]]:
+    """Of values, at batch 1, as they follow from the input and the nodes; an extent that does not is 0.
+
+    What the file declares of other values may be wrong, and is not read.
+    """
+    model = ModelProto()
+    model.CopyFrom(network.file.model)
+    del model.graph.value_info[:]
+    for output in model.graph.output:
+        output.type.tensor_type.ClearField("shape")
+    for given in model.graph.input:
+        if given.name == network.input_name:
+            for extent, length in zip(given.type.tensor_type.shape.dim, network.input.shape, strict=True):
+                extent.dim_value = length
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    values = {v.name: v.type.tensor_type.shape for v in (*inferred.value_info, *inferred.output)}
+    return {name: tuple(extent.dim_value for extent in shape.dim) for name, shape in values.items()}
 
 
 def chosen(data: bytes, names: Sequence[str] | None = None) -> list[Relu]:
@@ -94,7 +110,7 @@ def exposed(data: bytes, layers: Sequence[Relu]) -> bytes:
     """
     surgery = _Surgery.of(admitted(data))
     parts = [surgery.flat(relu.before, relu.shape) for relu in layers]
-    every = parts[0] if len(parts) == 1 else surgery.node("Concat", parts, axis=1)
+    every = surgery.node("Concat", parts, axis=1)
     return surgery.finished(every, sum(relu.neurons for relu in layers))
 
 
@@ -200,7 +216,7 @@ class _Surgery:
         above, positive = relu.before, self.node("Mul", [kept, self.constant("inactive", off)])
         beyond = kept
         if margin:
-            above = self.node("Sub", [above, self.constant("margin", on * _below(margin, self.type))])
+            above = self.node("Sub", [above, self.constant("margin", on * below(margin, self.type))])
             beyond = self.node("Relu", [above])
         active = self.constant("active", on)
         positive = self.node("Add", [positive, self.node("Mul", [beyond, active])])
@@ -217,7 +233,7 @@ class _Surgery:
 
     def flat(self, name: str, shape: tuple[int, ...]) -> str:
         """A value [1, n]."""
-        if len(shape) == 2:
+        if len(shape) == 2 and shape[0] == 1:
             return name
         return self.node("Reshape", [name, self.constant("flat", np.array([1, np.prod(shape)], np.int64))])
 
@@ -257,7 +273,9 @@ def _needed(nodes: Sequence[NodeProto], output: str) -> list[NodeProto]:
     return kept[::-1]
 
 
-def _below(margin: Fraction, kind: np.dtype[np.floating]) -> np.floating:
-    """The margin in float numbers, or the next one below it: what holds of less holds of it."""
+def below(margin: Fraction, kind: np.dtype[np.floating]) -> np.floating:
+    """The margin in float numbers, or the next one below it: what is proved with less is proved with it, too."""
+    if margin >= (largest := Fraction(float(np.finfo(kind).max))):
+        return kind.type(float(largest))
     near = kind.type(float(margin))
     return near if Fraction(float(near)) <= margin else np.nextafter(near, kind.type(0))

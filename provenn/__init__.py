@@ -120,7 +120,7 @@ def prove(
 
     asked = ProvingHere(**how)
     data = network(model, shape)
-    found = given_property(specification, data)
+    found = given_property(specification, data, asked.semantics)
     if isinstance(found, Monotone):
         limits = monotonicity.Options(*asked.derivatives())
         sloped = load_model(data, slopes=True)
@@ -323,7 +323,7 @@ def check(
         return recheck(files, content(model))
     folder = beside(Path() if isinstance(specification, bytes) else Path(specification))
     about = claimed(content(specification), content(model), folder)
-    return recheck(files, about.model, about.text)
+    return about.checked(files)
 
 
 def __getattr__(name: str) -> Any:

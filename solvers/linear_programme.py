@@ -1,4 +1,4 @@
-"""The linear programme of the triangle relaxations as a backend: the best slopes that fixed bounds allow."""
+"""The linear programme of the triangle relaxations as a backend: slopes about as good as fixed bounds allow."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class LinearProgramme(Backend):
     name = "lp"
     summary = (
         "CROWN's intermediate bounds, then the linear programme of the triangle relaxations (Ehlers 2017; solved by "
-        "HiGHS), whose dual solution are the best slopes; ReLU networks, boxes, on the CPU in float64"
+        "HiGHS), whose dual solution names slopes; ReLU networks, boxes, on the CPU in float64"
     )
     verdicts = frozenset({Verdict.VERIFIED, Verdict.UNKNOWN, Verdict.TIMEOUT})
     norms = frozenset({"inf"})
@@ -74,13 +74,14 @@ class LinearProgramme(Backend):
         packed, rows = pack(graph, [case], "cpu", torch.float64), dict[tuple[int, int], Mapping[int, Tensor]]()
         if any(not clause.bound for clause in case.clauses):
             return -float("inf"), "a clause without rows: nothing can exclude it", None
+        best: list[tuple[float, int, int]] = []
         try:
             with torch.no_grad():
                 relaxed = crown(graph, packed.region)
                 best = self._best(packed, relaxed)
                 programme = Programme.of(relaxed) if min(best, default=(1.0, 0, 0))[0] <= 0 else None
         except Unbounded as error:
-            return -float("inf"), str(error), None
+            return min(best, default=(-float("inf"), 0, 0))[0], str(error), None
         margins = [margin for margin, _, _ in best]
         end = time.monotonic() + SHARE * budget.left
         for place, (margin, clause, row) in sorted(enumerate(best), key=lambda item: item[1]):

@@ -104,7 +104,7 @@ def _stated(request: Request) -> Stated | Monotone | None:
     if isinstance(request.property, Robustness):
         return None
     assert request.property is not None
-    return read_property(request.property, read_file(request.model))
+    return read_property(request.property, read_file(request.model), request.semantics)
 
 
 def _loaded(request: Request, stated: Stated | None) -> LoadedModel:

@@ -20,7 +20,6 @@ from provenn.api.specifications import Claimed, beside, claimed
 from provenn.api.statements import stated
 from provenn.verifier.certificate.bundle import load
 from provenn.verifier.check import CertificateRejected
-from provenn.verifier.check import check as recheck
 from provenn.verifier.check.claims import ATTESTATION
 from provenn.verifier.errors import ProvennError, in_file
 
@@ -55,7 +54,7 @@ def examine(certificate: Path, model: Path, specification: Path | None, keys: Pa
     try:
         files = _bundle(certificate)
         signature = signed(files, about.model, keys, known)
-        report = recheck(files, about.model, about.text).as_dict()
+        report = about.checked(files).as_dict()
         executed = "; in every float32 execution" if report["semantics"] == "float32" else ""
         return {"accepted": True, **report, "proves": (about.words or stated(files)) + executed, "signature": signature}
     except CertificateRejected as refusal:

@@ -77,16 +77,17 @@ class Stated:
             rows = tuple(named([row]) for row in matrix(found.rows, outputs))
         except ProvennError as error:
             raise in_file(self.path, error) from None
-        return Asked(found, rows, names)
+        return Asked(found, rows, names, self.document.words)
 
 
 @dataclass(frozen=True, eq=False)
 class Asked:
-    """The question, the rows of C in words, and the names of its features by their inputs."""
+    """The question, the rows of C in words, the names of its features by their inputs; words: of a document."""
 
     question: Question
     rows: tuple[str, ...]
     names: dict[int, str]
+    words: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,7 +175,7 @@ def _as_json(answer: Answer, seconds: float) -> dict[str, Any]:
         "reason": result.reason,
         "interrupted": result.interrupted,
         "stats": result.stats,
-    }
+    } | ({"property": answer.asked.words} if answer.asked.words else {})
 
 
 def _dependence(answer: Answer, each: Dependence) -> dict[str, Any]:
@@ -218,6 +219,8 @@ def _as_view(answer: Answer) -> RenderableType:
     result, question, verdict = answer.result, answer.asked.question, answer.verdict
     table = Table.grid(padding=(0, 3))
     table.add_row("verdict", Text(verdict, style=f"bold {COLOURS[verdict]}"))
+    if answer.asked.words:
+        table.add_row("property", Text(answer.asked.words))
     if result.expected is not None:
         table.add_row("expected", result.expected)
     if len(question.places) > 1:

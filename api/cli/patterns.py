@@ -219,7 +219,7 @@ def _answered(found: Answered, kept: dict[str, str | None]) -> dict[str, Any]:
 
 
 SEEN = {
-    True: "an input of the region that follows the pattern was found",
+    True: "an input of the region that follows the pattern was found (active: z >= 0 or the margin; inactive: z <= 0)",
     None: "no input of the region was found that follows the pattern: there may be none",
 }
 

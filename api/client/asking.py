@@ -135,7 +135,7 @@ class Asking(Verbs):
         """
         asked = Proving(**how)
         subject = yield from self._subject(model, shape)
-        found = yield from done(partial(given_property, specification, subject.file))
+        found = yield from done(partial(given_property, specification, subject.file, asked.semantics))
         if isinstance(found, Monotone):
             trends, wanted = yield from done(partial(_expected, found, asked, subject))
             return (yield from self._judged(trends, subject, asked, progress, {"monotonicity": wanted}))

@@ -18,14 +18,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from provenn.api import problems
 from provenn.api.blobs import BlobCorrupted, BlobMissing, Blobs
-from provenn.api.jobs import batches, mining, parts, searching
+from provenn.api.jobs import tasks
 from provenn.api.jobs.child import Child
+from provenn.api.jobs.rows import failed
 from provenn.api.jobs.said import Found, Said, Split
-from provenn.api.jobs.store import Answer, JobStore, Step, Ticket
+from provenn.api.jobs.store import Answer, JobStore, Spent, Step, Ticket
 from provenn.api.jobs.task import Task
-from provenn.api.jobs.worker import Certify
 from provenn.api.jobs.workspace import keep
-from provenn.api.radius import LIPSCHITZ
 from provenn.api.schemas import JobRequest
 from provenn.api.tables import JobRow
 
@@ -78,65 +77,65 @@ class Attempt:
     def _task(self, splitting: Splitting) -> Task | None:
         job, local, folder, device = self._job, self._means.blobs.local, self._folder, self._means.device
         model, request = local(job.model_id), local(job.request)
-        if job.dataset_id is not None and job.kind == mining.KIND:
+        if job.dataset_id is not None and job.kind == tasks.PATTERNS:
             return self._mine(model, request, local(job.dataset_id))
         if job.dataset_id is not None:
             return self._batch(model, request, local(job.dataset_id), splitting)
         if job.parts:
             return self._whole(model, request)
         if job.parent_id is not None and job.start is not None:
-            return searching.GoOn(model, request, local(job.start), folder, device)
+            return tasks.GoOn(model, request, local(job.start), folder, device)
         if splitting.parts > 1 and job.parent_id is None:
-            if job.kind == "inputs" and job.method != LIPSCHITZ:
-                return parts.Split(request, folder, splitting.parts)
-            if job.kind == "specification" and job.method in searching.METHODS:
-                return searching.Begin(model, request, folder, device, splitting.parts, splitting.seconds)
-        return Certify(model, request, folder, device)
+            if job.kind == "inputs" and job.method != tasks.LIPSCHITZ:
+                return tasks.SplitInputs(request, folder, splitting.parts)
+            if job.kind == "specification" and job.method in tasks.DIVISIBLE:
+                return tasks.BeginSearch(model, request, folder, device, splitting.parts, splitting.seconds)
+        return tasks.Certify(model, request, folder, device)
 
     def _mine(self, model: Path, request: Path, dataset: Path) -> Task:
         """Of a job that mines patterns. What is held out may be another dataset of the project, and may be gone."""
         asked = JobRequest.model_validate_json(request.read_bytes()).patterns
         name = None if asked is None else asked.held_out
         held = None if name is None else self._means.blobs.local(name)
-        return mining.Mine(model, request, dataset, held, self._folder)
+        return tasks.Mine(model, request, dataset, held, self._folder)
 
     def _batch(self, model: Path, request: Path, dataset: Path, splitting: Splitting) -> Task | None:
         """Of a batch: its parts, one of them, or what they make together."""
         job, store, local, folder = self._job, self._means.store, self._means.blobs.local, self._folder
         if job.parent_id is not None:
-            seconds = batches.share(job.seconds, store.spent(job.parent_id), splitting.parts)
-            return batches.Certify(model, request, dataset, folder, self._means.device, seconds)
+            seconds = share(job.seconds, store.spent(job.parent_id), splitting.parts)
+            return tasks.CertifyPart(model, request, dataset, folder, self._means.device, seconds)
         if not job.parts:
-            return batches.Split(request, dataset, folder, splitting.inputs)
+            return tasks.SplitBatch(request, dataset, folder, splitting.inputs)
         rows = store.parts(job.id)
-        reason = parts.failed(rows)
+        reason = failed(rows)
         if reason is not None:
             self._surely(lambda: store.fail(self.ticket, reason))
             return None
         left_by = [{file.name: local(file.id) for file in store.files(row.id)} for row in rows]
         found = [
-            batches.Part(local(row.request), files.get(batches.ROWS), files.get(batches.CERTIFICATES))
+            tasks.BatchPart(local(row.request), files.get(tasks.ROWS), files.get(tasks.CERTIFICATES))
             for row, files in zip(rows, left_by, strict=True)
         ]
-        return batches.Join(model, job.model_id, request, dataset, tuple(found), folder)
+        return tasks.JoinBatch(model, job.model_id, request, dataset, tuple(found), folder)
 
     def _whole(self, model: Path, request: Path) -> Task | None:
         """The parts put together."""
         rows, local, folder = self._means.store.parts(self._job.id), self._means.blobs.local, self._folder
         results = [None if row.result is None else local(row.result) for row in rows]
-        reason = parts.failed(rows)
+        reason = failed(rows)
         if reason is not None:
             self._surely(lambda: self._means.store.fail(self.ticket, reason))
             return None
         if self._job.start is None:
-            items = [parts.Part(row.items, result) for row, result in zip(rows, results, strict=True)]
-            return parts.Join(request, folder, tuple(items))
+            items = [tasks.InputsPart(row.items, result) for row, result in zip(rows, results, strict=True)]
+            return tasks.JoinInputs(request, folder, tuple(items))
         found = [
-            searching.Searched(result, row.verdict, local(row.start or self._job.start))
+            tasks.Searched(result, row.verdict, local(row.start or self._job.start))
             for row, result in zip(rows, results, strict=True)
         ]
         start = local(self._job.start)
-        return searching.Conclude(model, request, start, tuple(found), folder, self._means.device)
+        return tasks.Conclude(model, request, start, tuple(found), folder, self._means.device)
 
     def follow(self, child: Child) -> bool:
         """Notes progress until the child's last message, then writes the outcome down; whether there was an answer."""
@@ -242,6 +241,15 @@ class Attempt:
                     raise
                 log.warning("job %s: %s: trying again", self.ticket.job, type(error).__name__)
                 time.sleep(RETRY_SECONDS)
+
+
+def share(budget: float, spent: Spent, slots: int) -> float:
+    """Seconds for the next part: an even share of what is left of the budget, on all workers that there can be.
+
+    Time in the queue does not count, and what a part leaves is there for the others.
+    """
+    allowed = budget * max(1, min(slots, spent.parts))
+    return max(0.0, min(budget, (allowed - spent.seconds) / max(1, spent.waiting)))
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import zipfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import ceil, prod
 from pathlib import Path
 from typing import Any
@@ -30,91 +30,60 @@ from provenn.api.jobs.child import Reporter
 from provenn.api.jobs.loading import loaded
 from provenn.api.jobs.progressing import told
 from provenn.api.jobs.said import PARTS
-from provenn.api.jobs.store import Spent
+from provenn.api.jobs.tasks import CERTIFICATES, ROWS, BatchPart, CertifyPart, JoinBatch, SplitBatch
 from provenn.api.jobs.workspace import Outbox
 from provenn.api.report import overall
 from provenn.api.schemas import Counts, JobRequest, JobResult
 from provenn.solvers.base import Budget, Progress
 from provenn.verifier.version import provenn_version
 
-ROWS, CERTIFICATES, BUNDLE = "rows.jsonl", "certificates.zip", "batch.zip"
+BUNDLE = "batch.zip"
 
 
-@dataclass(frozen=True)
-class Split:
-    """Cuts the inputs into parts of `size` of them."""
-
-    request: Path
-    dataset: Path
-    folder: Path
-    size: int
-
-    def run(self, reporter: Reporter) -> dict[str, Any]:
-        """Each part's request, written and named, with how many rows it has."""
-        out, request = Outbox(self.folder), JobRequest.model_validate_json(self.request.read_bytes())
-        asked = _asked(request)
-        span, parts = asked.span(len(unpacked(self.dataset))), []
-        size = max(self.size, ceil(len(span) / PARTS))
-        for first in range(span.start, span.stop, size):
-            count = min(size, span.stop - first)
-            part = request.model_copy(update={"batch": asked.model_copy(update={"first": first, "count": count})})
-            body = part.model_dump_json().encode()
-            parts.append({"request": out.put(body), "items": count * asked.radii, "bytes": len(body)})
-        return {"parts": parts}
+def split(task: SplitBatch) -> dict[str, Any]:
+    """Each part's request, written and named, with how many rows it has."""
+    out, request = Outbox(task.folder), JobRequest.model_validate_json(task.request.read_bytes())
+    asked = _asked(request)
+    span, parts = asked.span(len(unpacked(task.dataset))), []
+    size = max(task.size, ceil(len(span) / PARTS))
+    for first in range(span.start, span.stop, size):
+        count = min(size, span.stop - first)
+        part = request.model_copy(update={"batch": asked.model_copy(update={"first": first, "count": count})})
+        body = part.model_dump_json().encode()
+        parts.append({"request": out.put(body), "items": count * asked.radii, "bytes": len(body)})
+    return {"parts": parts}
 
 
-@dataclass(frozen=True)
-class Certify:
-    """A part, in so many seconds."""
-
-    model: Path
-    request: Path
-    dataset: Path
-    folder: Path
-    device: str
-    seconds: float
-
-    def run(self, reporter: Reporter) -> dict[str, Any]:
-        """Its rows and its certificates, in a file each."""
-        out, budget = Outbox(self.folder), Budget(self.seconds)
-        request = JobRequest.model_validate_json(self.request.read_bytes())
-        asked, model = _asked(request), loaded(self.model)
-        options = Options(
-            request.method, self.seconds, self.device, request.seed, request.certificates, request.semantics
-        )
-        mine = _spanned(self.dataset, asked)
-        one = Asked(model, asked.question(), options)
-        size = max(1, min(MOST, COORDINATES // prod(model.graph.input_shape)))
-        found: list[Row] = []
-        total = len(mine) * asked.radii
-        with out.file() as rows, out.file() as archive, zipfile.ZipFile(archive, "w") as pack:
-            for first in range(0, len(mine), size):
-                several = mine.part(first, first + size)
-                share = Budget(max(0.0, budget.left) * len(several) / (len(mine) - first))
-                report = _counted(told(reporter, first * asked.radii, total), total)
-                chunk = Chunk.run(one, several, asked.first + first)
-                answer = brackets if asked.largest is not None else verdicts
-                answered = answer(chunk, share, report)
-                for row in answered.rows:
-                    rows.write(row.line())
-                for digest, data in answered.certificates.items():
-                    pack.writestr(f"{digest}.zip", data)
-                found += [replace(row, counterexample=None) for row in answered.rows]
-        files = [out.keep(ROWS, rows), out.keep(CERTIFICATES, archive)]
-        return _answer(out, found, summarize(found, asked.question()), files)
+def certified(task: CertifyPart, reporter: Reporter) -> dict[str, Any]:
+    """Its rows and its certificates, in a file each."""
+    out, budget = Outbox(task.folder), Budget(task.seconds)
+    request = JobRequest.model_validate_json(task.request.read_bytes())
+    asked, model = _asked(request), loaded(task.model)
+    options = Options(request.method, task.seconds, task.device, request.seed, request.certificates, request.semantics)
+    mine = _spanned(task.dataset, asked)
+    one = Asked(model, asked.question(), options)
+    size = max(1, min(MOST, COORDINATES // prod(model.graph.input_shape)))
+    found: list[Row] = []
+    total = len(mine) * asked.radii
+    with out.file() as rows, out.file() as archive, zipfile.ZipFile(archive, "w") as pack:
+        for first in range(0, len(mine), size):
+            several = mine.part(first, first + size)
+            share = Budget(max(0.0, budget.left) * len(several) / (len(mine) - first))
+            report = _counted(told(reporter, first * asked.radii, total), total)
+            chunk = Chunk.run(one, several, asked.first + first)
+            answer = brackets if asked.largest is not None else verdicts
+            answered = answer(chunk, share, report)
+            for row in answered.rows:
+                rows.write(row.line())
+            for digest, data in answered.certificates.items():
+                pack.writestr(f"{digest}.zip", data)
+            found += [replace(row, counterexample=None) for row in answered.rows]
+    files = [out.keep(ROWS, rows), out.keep(CERTIFICATES, archive)]
+    return _answer(out, found, summarize(found, asked.question()), files)
 
 
 def _counted(report: Progress, total: int) -> Told:
     return lambda done, phase: report(done, total, phase)
-
-
-@dataclass(frozen=True)
-class Part:
-    """What became of a part: its request, and its files unless it was killed for the time it took."""
-
-    request: Path
-    rows: Path | None
-    certificates: Path | None
 
 
 class BrokenPart(Exception):
@@ -124,79 +93,61 @@ class BrokenPart(Exception):
         super().__init__(f"row {row} is about input {index}")
 
 
-@dataclass(frozen=True)
-class Join:
-    """Puts the parts of a batch together."""
-
-    model: Path
-    model_sha256: str
-    request: Path
-    dataset: Path
-    parts: tuple[Part, ...]
-    folder: Path
-
-    def run(self, reporter: Reporter) -> dict[str, Any]:
-        """The rows, and the bundle with the root of all of them."""
-        out, request = Outbox(self.folder), JobRequest.model_validate_json(self.request.read_bytes())
-        asked = _asked(request)
-        with out.file() as file:
-            for part in self.parts:
-                self._copy(part, file, request)
-        lines = Path(file.name)
-        data, digest = _spanned(self.dataset, asked), Digest.of(_spanned(self.dataset, asked))
-        hashes, rows = [], []
-        for number, row in enumerate(_read(lines)):
-            if row.index != asked.first + number // asked.radii:
-                raise BrokenPart(number, row.index)
-            hashes.append(leaf_hash(row.leaf()))
-            rows.append(replace(row, counterexample=None))
-        if len(rows) != len(data) * asked.radii:
-            raise BrokenPart(len(rows), None)
-        manifest = Manifest(
-            self.model_sha256,
-            digest.hex(),
-            asked.question(),
-            request.semantics,
-            len(data),
-            len(hashes),
-            {"provenn": provenn_version()},
-        ).over(root(hashes))
-        files = [self._bundled(out, manifest, lines)] if request.certificates else []
-        files.append(out.keep(ROWS, file))
-        return _answer(out, rows, summarize(rows, asked.question()), files, manifest.root)
-
-    def _bundled(self, out: Outbox, manifest: Manifest, lines: Path) -> dict[str, Any]:
-        with out.file() as bundle:
-            leaves = (row.leaf() for row in _read(lines))
-            write_bundle(bundle, manifest, leaves, _certificates(self.parts))
-        return out.keep(BUNDLE, bundle)
-
-    def _copy(self, part: Part, file: Any, request: JobRequest) -> None:
-        """A part's rows; those of one that has none are timeouts."""
-        if part.rows is not None:
-            with part.rows.open("rb") as rows:
-                shutil.copyfileobj(rows, file)
-            return
-        asked = _asked(JobRequest.model_validate_json(part.request.read_bytes()))
-        one = Asked(loaded(self.model), asked.question(), Options(request.method, semantics=request.semantics))
-        chunk = Chunk.run(one, _spanned(self.dataset, asked), asked.first)
-        answered = Answered()
-        reason = "its part of the batch was killed for the time it took"
-        for place in range(len(chunk)):
-            for radius in asked.question().radii or (None,):
-                ends = Radii(None if radius is None else float(radius))
-                answered.add(chunk, place, replace(NOTHING, reason=reason), ends)
-        for row in answered.rows:
-            file.write(row.line())
+def joined(task: JoinBatch) -> dict[str, Any]:
+    """The rows, and the bundle with the root of all of them."""
+    out, request = Outbox(task.folder), JobRequest.model_validate_json(task.request.read_bytes())
+    asked = _asked(request)
+    with out.file() as file:
+        for part in task.parts:
+            _copy(task, part, file, request)
+    lines = Path(file.name)
+    data, digest = _spanned(task.dataset, asked), Digest.of(_spanned(task.dataset, asked))
+    hashes, rows = [], []
+    for number, row in enumerate(_read(lines)):
+        if row.index != asked.first + number // asked.radii:
+            raise BrokenPart(number, row.index)
+        hashes.append(leaf_hash(row.leaf()))
+        rows.append(replace(row, counterexample=None))
+    if len(rows) != len(data) * asked.radii:
+        raise BrokenPart(len(rows), None)
+    manifest = Manifest(
+        task.model_sha256,
+        digest.hex(),
+        asked.question(),
+        request.semantics,
+        len(data),
+        len(hashes),
+        {"provenn": provenn_version()},
+    ).over(root(hashes))
+    files = [_bundled(task, out, manifest, lines)] if request.certificates else []
+    files.append(out.keep(ROWS, file))
+    return _answer(out, rows, summarize(rows, asked.question()), files, manifest.root)
 
 
-def share(budget: float, spent: Spent, slots: int) -> float:
-    """Seconds for the next part: an even share of what is left of the budget, on all workers that there can be.
+def _bundled(task: JoinBatch, out: Outbox, manifest: Manifest, lines: Path) -> dict[str, Any]:
+    with out.file() as bundle:
+        leaves = (row.leaf() for row in _read(lines))
+        write_bundle(bundle, manifest, leaves, _certificates(task.parts))
+    return out.keep(BUNDLE, bundle)
 
-    Time in the queue does not count, and what a part leaves is there for the others.
-    """
-    allowed = budget * max(1, min(slots, spent.parts))
-    return max(0.0, min(budget, (allowed - spent.seconds) / max(1, spent.waiting)))
+
+def _copy(task: JoinBatch, part: BatchPart, file: Any, request: JobRequest) -> None:
+    """A part's rows; those of one that has none are timeouts."""
+    if part.rows is not None:
+        with part.rows.open("rb") as rows:
+            shutil.copyfileobj(rows, file)
+        return
+    asked = _asked(JobRequest.model_validate_json(part.request.read_bytes()))
+    one = Asked(loaded(task.model), asked.question(), Options(request.method, semantics=request.semantics))
+    chunk = Chunk.run(one, _spanned(task.dataset, asked), asked.first)
+    answered = Answered()
+    reason = "its part of the batch was killed for the time it took"
+    for place in range(len(chunk)):
+        for radius in asked.question().radii or (None,):
+            ends = Radii(None if radius is None else float(radius))
+            answered.add(chunk, place, replace(NOTHING, reason=reason), ends)
+    for row in answered.rows:
+        file.write(row.line())
 
 
 def _asked(request: JobRequest) -> BatchRequest:
@@ -215,7 +166,7 @@ def _read(lines: Path) -> Iterator[Row]:
         yield from map(Row.from_json, file)
 
 
-def _certificates(parts: Iterable[Part]) -> Iterator[tuple[str, bytes]]:
+def _certificates(parts: Iterable[BatchPart]) -> Iterator[tuple[str, bytes]]:
     """Of all parts, each once."""
     seen: set[str] = set()
     for part in parts:

@@ -32,8 +32,8 @@ from provenn.api.jobs.nodes import Node, Nodes
 from provenn.api.jobs.notices import Kind, Notice
 from provenn.api.jobs.slot import Slot, slots_of
 from provenn.api.jobs.store import JobStore, Ticket
-from provenn.api.jobs.task import Limits, Order
-from provenn.api.jobs.worker import Certify
+from provenn.api.jobs.task import Limits, Order, Task
+from provenn.api.jobs.tasks import Certify
 from provenn.api.jobs.workspace import emptied, workspace
 from provenn.api.settings import Settings
 from provenn.api.tables import JobRow
@@ -163,6 +163,10 @@ class Engine:
     def inspect(self, task: Inspection) -> dict[str, Any]:
         """A short task's answer, from a sandboxed child.   Raises: as `Inspector.inspect`."""
         return self._inspector.inspect(task)
+
+    def ask(self, task: Task) -> dict[str, Any]:
+        """A short task's answer, from a child of its own.   Raises: as `Inspector.ask`."""
+        return self._inspector.ask(task)
 
     def _serve(self, slot: Slot) -> None:
         """Claims and runs, one job after another."""

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from provenn.api import monotone
 from provenn.api.jobs.child import Descriptor
 from provenn.api.jobs.inspection import Refusal, Summary
-from provenn.models.reading import read
-from provenn.models.specification import Files
-from provenn.models.specification.documents import resolve
-from provenn.models.specification.monotone import Monotone
-from provenn.models.summary import summarize
 from provenn.verifier.errors import InvalidSpecification
+
+if TYPE_CHECKING:
+    from provenn.models.specification import Files
 
 NAMES = "over REST other files are networks that were uploaded, by their ids; or put the content into the document"
 
@@ -43,7 +40,7 @@ class InspectDocument:
     """text: the document; model: the network that it is about, open for reading; others: those it may refer to.
 
     composed, specification: empty, open for writing: the network that it makes of them, and the text that the checker
-    reads; nothing is written to the first where the network stays as it is.
+    reads; nothing is written to the first where the network stays as it is. semantics: of what it is to be proved.
     """
 
     refusal: ClassVar[Refusal] = InvalidSpecification
@@ -53,6 +50,7 @@ class InspectDocument:
     others: Mapping[str, Descriptor]
     composed: Descriptor
     specification: Descriptor
+    semantics: str = "real"
 
     @property
     def descriptors(self) -> tuple[int, ...]:
@@ -62,8 +60,14 @@ class InspectDocument:
 
     def run(self) -> dict[str, Any]:
         """The fields of `Resolved`."""
+        from provenn.api import monotone
+        from provenn.models.reading import read
+        from provenn.models.specification.documents import resolve
+        from provenn.models.specification.monotone import Monotone
+        from provenn.models.summary import summarize
+
         given = _content(self.model)
-        found = resolve(self.text, given, self._files)
+        found = resolve(self.text, given, self._files, self.semantics)
         if isinstance(found, Monotone):
             return {"monotonicity": monotone.request(found).model_dump(exclude_none=True)}
         _write(self.specification, found.specification.text)

@@ -1,6 +1,7 @@
 """Short tasks in a sandbox: reading a stranger's network, specification or question, to refuse it at the door.
 
 The child has no rights but its pipe and, of a model, two open files: the upload to read, and an empty one to write.
+What it reads with is imported there, and has been before it was born (`preload`): the server needs none of it.
 """
 
 from __future__ import annotations
@@ -12,22 +13,18 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, ClassVar, Literal, Protocol, Self
 
-import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from provenn.api import problems
-from provenn.api.jobs import derivatives
 from provenn.api.jobs.child import Descriptor, Reporter
 from provenn.api.schemas import JobRequest, Layer
-from provenn.models.arrival import arrive
 from provenn.models.limits import Limits
-from provenn.models.reading import read
 from provenn.models.sandbox import Confinement, enter
-from provenn.models.summary import summarize
 from provenn.verifier.errors import InvalidModel, InvalidSpecification, ResourceLimit
-from provenn.verifier.spec_reader import read_specification
 
 Refusal = type[InvalidModel] | type[InvalidSpecification]
+IMPLICIT = "provenn-network/1"
+"""The format of a canonical file that is no ONNX: implicit layers, as safetensors."""
 COPIES = 3
 """Of a network's bytes: parsed, parsed by ONNX's checker, and as a graph, whose float64 are twice as many."""
 
@@ -54,6 +51,8 @@ def confined(connection: Connection, confinement: Confinement, task: Inspection)
 
 
 def _answer(connection: Connection, confinement: Confinement, task: Inspection) -> dict[str, Any]:
+    import torch
+
     enter(confinement, keep=[connection.fileno(), *task.descriptors])
     Reporter(connection)
     torch.set_num_threads(1)
@@ -123,6 +122,10 @@ class InspectModel:
 
     def run(self) -> dict[str, Any]:
         """The fields of `Inspected`."""
+        from provenn.models.arrival import arrive
+        from provenn.models.reading import read
+        from provenn.models.summary import summarize
+
         limits = Limits()
         uploaded = _content(self.upload.number, limits)
         arrived = arrive(uploaded, self.architecture, limits, self.preprocessing)
@@ -164,6 +167,8 @@ class InspectSpecification:
 
     def run(self) -> dict[str, Any]:
         """How many cases it has."""
+        from provenn.verifier.spec_reader import read_specification
+
         specification = read_specification(self.text)
         specification.require_fits(self.inputs, self.outputs)
         return {"cases": len(specification.cases)}
@@ -182,5 +187,7 @@ class InspectDerivatives:
 
     def run(self) -> dict[str, Any]:
         """How many regions it is about."""
+        from provenn.api.jobs import derivatives
+
         request = JobRequest.model_validate_json(self.request)
         return {"regions": derivatives.require_valid(request, self.inputs, self.outputs)}

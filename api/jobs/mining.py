@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from provenn.api.batch.canonical import unpacked
 from provenn.api.jobs.child import Reporter
 from provenn.api.jobs.progressing import told
 from provenn.api.jobs.results import answered
+from provenn.api.jobs.tasks import Mine
 from provenn.api.jobs.workspace import Outbox
 from provenn.api.pattern_schemas import PatternCoverage, Patterns, PatternsRequest
 from provenn.api.report import measured_report
@@ -22,34 +22,23 @@ from provenn.solvers.base import Progress
 from provenn.verifier.errors import ResourceLimit
 from provenn.verifier.numbers import spoken
 
-KIND = "patterns"
 ENTRIES = 1_000_000
 """Neurons of all patterns of one answer."""
 
 
-@dataclass(frozen=True)
-class Mine:
-    """A job: the files of its model, its request and its data; where to leave what is made."""
-
-    model: Path
-    request: Path
-    dataset: Path
-    held_out: Path | None
-    folder: Path
-
-    def run(self, reporter: Reporter) -> dict[str, Any]:
-        """What the supervisor needs to know.   Raises: as `mined`."""
-        start = time.monotonic()
-        request = JobRequest.model_validate_json(self.request.read_bytes())
-        assert request.patterns is not None
-        model, progress = self.model.read_bytes(), told(reporter, 0, 0)
-        samples, held = read(self.dataset), None if self.held_out is None else read(self.held_out)
-        if request.patterns.share is not None:
-            samples, held = samples.split(spoken(request.patterns.share), request.seed)
-        stats = {"load_seconds": time.monotonic() - start}
-        found = mined(model, request.patterns, samples, held, progress)
-        stats["seconds"] = time.monotonic() - start
-        return answered(Outbox(self.folder), measured_report(stats["seconds"], found, stats))
+def answer(task: Mine, reporter: Reporter) -> dict[str, Any]:
+    """What the supervisor needs to know.   Raises: as `mined`."""
+    start = time.monotonic()
+    request = JobRequest.model_validate_json(task.request.read_bytes())
+    assert request.patterns is not None
+    model, progress = task.model.read_bytes(), told(reporter, 0, 0)
+    samples, held = read(task.dataset), None if task.held_out is None else read(task.held_out)
+    if request.patterns.share is not None:
+        samples, held = samples.split(spoken(request.patterns.share), request.seed)
+    stats = {"load_seconds": time.monotonic() - start}
+    found = mined(model, request.patterns, samples, held, progress)
+    stats["seconds"] = time.monotonic() - start
+    return answered(Outbox(task.folder), measured_report(stats["seconds"], found, stats))
 
 
 def read(dataset: Path) -> Samples:

@@ -11,13 +11,26 @@ import io
 import signal
 import zipfile
 
+import highspy
 from onnx import TensorProto, helper
 from scipy.optimize import linprog
 
-from provenn.api.jobs import inspecting_documents, inspection, mining, worker
+from provenn.api import monotone
+from provenn.api.jobs import (
+    asking,
+    batches,
+    derivatives,
+    inspecting_documents,
+    inspection,
+    mining,
+    parts,
+    searching,
+    worker,
+)
 from provenn.models.arrival import arrive
 from provenn.models.limits import Limits
 from provenn.models.reading import read
+from provenn.models.specification.documents import resolve
 from provenn.models.specification.schemas import documents
 from provenn.models.summary import summarize
 from provenn.verifier.check import read_network
@@ -29,7 +42,21 @@ VNNLIB_2 = b"""(vnnlib-version <2.0>)
 (assert (and (>= X[0] 0.0) (<= X[0] 1.0)))
 (assert (>= Y[0] 0.0))
 """
-__all__ = ["inspecting_documents", "inspection", "linprog", "mining", "worker"]
+__all__ = [
+    "asking",
+    "batches",
+    "derivatives",
+    "highspy",
+    "inspecting_documents",
+    "inspection",
+    "linprog",
+    "mining",
+    "monotone",
+    "parts",
+    "resolve",
+    "searching",
+    "worker",
+]
 
 
 def _one_neuron() -> bytes:

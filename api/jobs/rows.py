@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -10,7 +12,9 @@ from sqlalchemy.orm import Session
 from provenn.api.jobs.deliveries import announce
 from provenn.api.jobs.model import Event, State, transition
 from provenn.api.tables import JobRow, TransitionRow
-from provenn.solvers.base import Verdict
+
+FALSIFIED = "falsified"
+"""The verdict of a row whose counterexample settles a property."""
 
 
 def move(session: Session, job: JobRow, event: Event, reason: str | None) -> None:
@@ -51,6 +55,15 @@ def touch(job: JobRow) -> None:
     job.change, job.changed_at = (job.change or 0) + 1, time.time()
 
 
+def failed(parts: Sequence[Any]) -> str | None:
+    """Why the whole job fails, if a part has failed: rows of parts, in order."""
+    if any(part.verdict == FALSIFIED and part.kind == "specification" for part in parts):
+        return None
+    lost = [part for part in parts if part.state not in (State.SUCCEEDED, State.TIMED_OUT)]
+    lost.sort(key=lambda part: part.state != State.FAILED)  # the others were cancelled because of it
+    return f"part {lost[0].part + 1} of {len(parts)} {lost[0].state}: {lost[0].reason}" if lost else None
+
+
 def _settle(session: Session, part: JobRow) -> None:
     """A part is over: its parent may be waiting for nothing else, and goes on then."""
     if part.parent_id is None:
@@ -76,6 +89,6 @@ def _decided(part: JobRow) -> str | None:
     """Why the other parts need not go on, if this one settles what becomes of the whole."""
     if part.state == State.FAILED:
         return "another part has failed"
-    if part.verdict == Verdict.FALSIFIED and part.kind == "specification":
+    if part.verdict == FALSIFIED and part.kind == "specification":
         return "another part has found a counterexample"
     return None

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 import zipfile
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from provenn.api.jobs.loading import loaded
 from provenn.api.jobs.narrowing import Narrowing
 from provenn.api.jobs.progressing import told
 from provenn.api.jobs.results import answered, stored
+from provenn.api.jobs.tasks import BeginSearch, Conclude, GoOn
 from provenn.api.jobs.workspace import Outbox
 from provenn.api.report import Point, report
 from provenn.api.schemas import JobRequest, JobResult
@@ -33,8 +33,6 @@ from provenn.verifier.spec_reader import read_specification
 
 FIRST, THEN = 0.25, 0.5
 METHOD = "branch-and-bound"
-METHODS = ("auto", METHOD)
-"""Those whose searches fall into parts."""
 NAME = "search"
 """Of the file of a search; several cases have one each beside it."""
 
@@ -43,108 +41,68 @@ class Enough(Exception):
     """The search has gone on alone for long enough."""
 
 
-@dataclass(frozen=True)
-class Begin:
-    """A job's search until it is decided, or, of one case, until after `seconds` it may fall into `parts`."""
+def begun(task: BeginSearch, reporter: Reporter) -> dict[str, Any]:
+    """The answer; or the parts, each with the search it goes on with, and `start`, the one that was dealt out."""
+    began, out, states = time.monotonic(), Outbox(task.folder), _made(task.folder / "states")
+    request = JobRequest.model_validate_json(task.request.read_bytes())
+    until = began + min(task.seconds, FIRST * request.budget.seconds)
+    model, cases = loaded(task.model), read_specification(request.specification_text()).cases
+    report = told(reporter, 0, 1, Narrowing.of(model.graph, cases, began))
+    alone = len(cases) != 1
 
-    model: Path
-    request: Path
-    folder: Path
-    device: str
-    parts: int
-    seconds: float
+    def progress(done: int, total: int, phase: str) -> None:
+        report(done, total, phase)
+        if not alone and isinstance(phase, Phase) and phase.divisible and time.monotonic() >= until:
+            raise Enough
 
-    def run(self, reporter: Reporter) -> dict[str, Any]:
-        """The answer; or the parts, each with the search it goes on with, and `start`, the one that was dealt out."""
-        began, out, states = time.monotonic(), Outbox(self.folder), _made(self.folder / "states")
-        request = JobRequest.model_validate_json(self.request.read_bytes())
-        until = began + min(self.seconds, FIRST * request.budget.seconds)
-        model, cases = loaded(self.model), read_specification(request.specification_text()).cases
-        report = told(reporter, 0, 1, Narrowing.of(model.graph, cases, began))
-        alone = len(cases) != 1
-
-        def progress(done: int, total: int, phase: str) -> None:
-            report(done, total, phase)
-            if not alone and isinstance(phase, Phase) and phase.divisible and time.monotonic() >= until:
-                raise Enough
-
-        try:
-            means = (request.budget.seconds, self.device, states)
-            return _answer(out, _certified(model, request, means, progress), began)
-        except Enough:
-            return self._dealt(out, states)
-
-    def _dealt(self, out: Outbox, states: Path) -> dict[str, Any]:
-        (search,) = states.iterdir()
-        shares = [_made(self.folder / f"share{number}") for number in range(self.parts)]
-        opened = divide(search, [share / search.name for share in shares])
-        same = {"request": out.put(self.request.read_bytes()), "items": 1}
-        parts = [same | {"start": out.put(_packed(share))} for share in shares[: max(1, opened)]]
-        return {"parts": parts, "start": out.put(_packed(states))}
+    try:
+        means = (request.budget.seconds, task.device, states)
+        return _answer(out, _certified(model, request, means, progress), began)
+    except Enough:
+        return _dealt(task, out, states)
 
 
-@dataclass(frozen=True)
-class GoOn:
-    """A part of a search, to its end or that of its time."""
-
-    model: Path
-    request: Path
-    start: Path
-    folder: Path
-    device: str
-
-    def run(self, reporter: Reporter) -> dict[str, Any]:
-        """A result that counts where it is a counterexample, and `start`, the searches as far as they got."""
-        began, out = time.monotonic(), Outbox(self.folder)
-        request = JobRequest.model_validate_json(self.request.read_bytes())
-        states = _unpacked(self.start, self.folder / "states")
-        model, device = loaded(self.model), require_device(self.device)
-        problem = Problem(model.graph, [], device=device)
-        network = network_of(model.graph.to(device, problem.dtype), problem.dtype)
-        keys = {names(path)[1] for path in states.iterdir()}
-        cases = [c for c in read_specification(request.specification_text()).cases if key_of(network, c) in keys]
-        problem = Problem(model.graph, cases, model.executor, device, seed=request.seed, state=states / NAME, part=True)
-        budget = Budget(THEN * request.budget.seconds, began)
-        found = backend(METHOD).solve(problem, budget, told(reporter, 0, len(cases)))
-        item = combined(found.outcomes)
-        return _answer(out, item, began) | {"reusable": False, "start": out.put(_packed(states))}
+def _dealt(task: BeginSearch, out: Outbox, states: Path) -> dict[str, Any]:
+    (search,) = states.iterdir()
+    shares = [_made(task.folder / f"share{number}") for number in range(task.parts)]
+    opened = divide(search, [share / search.name for share in shares])
+    same = {"request": out.put(task.request.read_bytes()), "items": 1}
+    parts = [same | {"start": out.put(_packed(share))} for share in shares[: max(1, opened)]]
+    return {"parts": parts, "start": out.put(_packed(states))}
 
 
-@dataclass(frozen=True)
-class Searched:
-    """What became of a part. start: its searches as far as they got, or as it got them if it died."""
+def gone_on(task: GoOn, reporter: Reporter) -> dict[str, Any]:
+    """A result that counts where it is a counterexample, and `start`, the searches as far as they got."""
+    began, out = time.monotonic(), Outbox(task.folder)
+    request = JobRequest.model_validate_json(task.request.read_bytes())
+    states = _unpacked(task.start, task.folder / "states")
+    model, device = loaded(task.model), require_device(task.device)
+    problem = Problem(model.graph, [], device=device)
+    network = network_of(model.graph.to(device, problem.dtype), problem.dtype)
+    keys = {names(path)[1] for path in states.iterdir()}
+    cases = [c for c in read_specification(request.specification_text()).cases if key_of(network, c) in keys]
+    problem = Problem(model.graph, cases, model.executor, device, seed=request.seed, state=states / NAME, part=True)
+    budget = Budget(THEN * request.budget.seconds, began)
+    found = backend(METHOD).solve(problem, budget, told(reporter, 0, len(cases)))
+    item = combined(found.outcomes)
+    return _answer(out, item, began) | {"reusable": False, "start": out.put(_packed(states))}
 
-    result: Path | None
-    verdict: str | None
-    start: Path
 
-
-@dataclass(frozen=True)
-class Conclude:
-    """The searches of all parts put together, gone on with if some are open, and proved."""
-
-    model: Path
-    request: Path
-    start: Path
-    parts: tuple[Searched, ...]
-    folder: Path
-    device: str
-
-    def run(self, reporter: Reporter) -> dict[str, Any]:
-        """The answer of the whole job."""
-        began, out = time.monotonic(), Outbox(self.folder)
-        for part in self.parts:
-            if part.verdict == Verdict.FALSIFIED and part.result is not None:
-                return answered(out, JobResult.model_validate_json(part.result.read_bytes()))
-        request = JobRequest.model_validate_json(self.request.read_bytes())
-        whole = _unpacked(self.start, self.folder / "whole")
-        grown = [_unpacked(part.start, self.folder / f"part{k}") for k, part in enumerate(self.parts)]
-        states = _made(self.folder / "states")
-        for search in whole.iterdir():
-            join(search, [folder / search.name for folder in grown], states / search.name)
-        seconds = (1 - FIRST - THEN) * request.budget.seconds
-        result = _certified(loaded(self.model), request, (seconds, self.device, states), told(reporter, 0, 1))
-        return _answer(out, result, began)
+def concluded(task: Conclude, reporter: Reporter) -> dict[str, Any]:
+    """The answer of the whole job."""
+    began, out = time.monotonic(), Outbox(task.folder)
+    for part in task.parts:
+        if part.verdict == Verdict.FALSIFIED and part.result is not None:
+            return answered(out, JobResult.model_validate_json(part.result.read_bytes()))
+    request = JobRequest.model_validate_json(task.request.read_bytes())
+    whole = _unpacked(task.start, task.folder / "whole")
+    grown = [_unpacked(part.start, task.folder / f"part{k}") for k, part in enumerate(task.parts)]
+    states = _made(task.folder / "states")
+    for search in whole.iterdir():
+        join(search, [folder / search.name for folder in grown], states / search.name)
+    seconds = (1 - FIRST - THEN) * request.budget.seconds
+    result = _certified(loaded(task.model), request, (seconds, task.device, states), told(reporter, 0, 1))
+    return _answer(out, result, began)
 
 
 def _certified(

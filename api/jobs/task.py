@@ -9,8 +9,6 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
-
 from provenn.api import problems
 from provenn.api.jobs.child import Reporter
 from provenn.verifier.errors import ProvennError, ResourceLimit
@@ -32,6 +30,8 @@ class Limits:
 
     def apply(self) -> None:
         """Binds this process; cannot be undone."""
+        import torch
+
         torch.set_num_threads(self.threads)
         if self.gpu_share is not None and torch.cuda.is_available():
             torch.cuda.set_per_process_memory_fraction(self.gpu_share)

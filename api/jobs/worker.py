@@ -8,8 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from provenn.api.jobs.loading import loaded, readings
 from provenn.api.jobs.narrowing import Narrowing
 from provenn.api.jobs.progressing import told
 from provenn.api.jobs.results import answered, kept, stored
+from provenn.api.jobs.tasks import Certify
 from provenn.api.jobs.workspace import Outbox
 from provenn.api.lipschitz import Options as LipschitzOptions
 from provenn.api.lipschitz import bound
@@ -38,81 +38,77 @@ CHUNK_COORDINATES = 1 << 16
 """Input coordinates of the items certified together: bounds the memory that their exact rationals take."""
 
 
-@dataclass(frozen=True)
-class Certify:
-    """A job: the files of its model and its request, where to leave what is made, and where to compute."""
+def certified(task: Certify, reporter: Reporter) -> dict[str, Any]:
+    """The digests of the result's and the certificates' files, each of which is written before it is named."""
+    start = time.monotonic()
+    out = Outbox(task.folder)
+    request = JobRequest.model_validate_json(task.request.read_bytes())
+    if request.lipschitz is not None:
+        return _bounded(task, out, request, request.lipschitz, reporter)
+    if request.derivatives is not None:
+        return _derived(task, out, request, reporter)
+    if request.tightness is not None:
+        return _measured(task, out, request, reporter)
+    model = loaded(task.model)
+    points = list(_points(request))
+    stats = {"load_seconds": time.monotonic() - start}
+    results: list[ItemResult] = []
+    certificates: list[str | None] = []
+    size = max(1, CHUNK_COORDINATES // math.prod(model.graph.input_shape))
+    if request.method == LIPSCHITZ and request.inputs is not None:
+        results = _by_constants(model, request, request.inputs, told(reporter, 0, len(points)))
+        certificates = stored(out, results)
+    for first in range(len(results), len(points), size):
+        chunk = points[first : first + size]
+        left = request.budget.seconds - (time.monotonic() - start)
+        options = Options(
+            method=request.method,
+            seconds=max(0.0, left * len(chunk) / (len(points) - first)),
+            device=task.device,
+            seed=request.seed,
+            certificates=request.certificates,
+            semantics=request.semantics,
+        )
+        specifications = [_specification(request, p, model) for p in chunk]
+        narrowing = Narrowing.of(model.graph, specifications[0].cases, start) if len(points) == 1 else None
+        done = certify(model, specifications, options, told(reporter, first, len(points), narrowing))
+        certificates += stored(out, done)
+        results += done
+    stats["seconds"] = time.monotonic() - start
+    return answered(out, report(points, results, certificates, stats))
 
-    model: Path
-    request: Path
-    folder: Path
-    device: str
 
-    def run(self, reporter: Reporter) -> dict[str, Any]:
-        """The digests of the result's and the certificates' files, each of which is written before it is named."""
-        start = time.monotonic()
-        out = Outbox(self.folder)
-        request = JobRequest.model_validate_json(self.request.read_bytes())
-        if request.lipschitz is not None:
-            return self._bounded(out, request, request.lipschitz, reporter)
-        if request.derivatives is not None:
-            return self._derived(out, request, reporter)
-        if request.tightness is not None:
-            return self._measured(out, request, reporter)
-        model = loaded(self.model)
-        points = list(_points(request))
-        stats = {"load_seconds": time.monotonic() - start}
-        results: list[ItemResult] = []
-        certificates: list[str | None] = []
-        size = max(1, CHUNK_COORDINATES // math.prod(model.graph.input_shape))
-        if request.method == LIPSCHITZ and request.inputs is not None:
-            results = _by_constants(model, request, request.inputs, told(reporter, 0, len(points)))
-            certificates = stored(out, results)
-        for first in range(len(results), len(points), size):
-            chunk = points[first : first + size]
-            left = request.budget.seconds - (time.monotonic() - start)
-            options = Options(
-                method=request.method,
-                seconds=max(0.0, left * len(chunk) / (len(points) - first)),
-                device=self.device,
-                seed=request.seed,
-                certificates=request.certificates,
-                semantics=request.semantics,
-            )
-            specifications = [_specification(request, p, model) for p in chunk]
-            narrowing = Narrowing.of(model.graph, specifications[0].cases, start) if len(points) == 1 else None
-            done = certify(model, specifications, options, told(reporter, first, len(points), narrowing))
-            certificates += stored(out, done)
-            results += done
-        stats["seconds"] = time.monotonic() - start
-        return answered(out, report(points, results, certificates, stats))
+def _bounded(
+    task: Certify, out: Outbox, request: JobRequest, asked: LipschitzRequest, reporter: Reporter
+) -> dict[str, Any]:
+    """The same of a job about a Lipschitz constant."""
+    start = time.monotonic()
+    model = readings(task.model)
+    stats = {"load_seconds": time.monotonic() - start}
+    options = LipschitzOptions(request.method, asked.solver, request.budget.seconds, request.seed)
+    result = bound(model, question(asked), options, told(reporter, 0, 0))
+    stats["seconds"] = time.monotonic() - start
+    return kept(out, request, result.certificate, lambda name: lipschitz_report(result, name, stats))
 
-    def _bounded(self, out: Outbox, request: JobRequest, asked: LipschitzRequest, reporter: Reporter) -> dict[str, Any]:
-        """The same of a job about a Lipschitz constant."""
-        start = time.monotonic()
-        model = readings(self.model)
-        stats = {"load_seconds": time.monotonic() - start}
-        options = LipschitzOptions(request.method, asked.solver, request.budget.seconds, request.seed)
-        result = bound(model, question(asked), options, told(reporter, 0, 0))
-        stats["seconds"] = time.monotonic() - start
-        return kept(out, request, result.certificate, lambda name: lipschitz_report(result, name, stats))
 
-    def _derived(self, out: Outbox, request: JobRequest, reporter: Reporter) -> dict[str, Any]:
-        """The same of a job about derivatives."""
-        start = time.monotonic()
-        model = loaded(self.model, slopes=True)
-        stats = {"load_seconds": time.monotonic() - start}
-        files, reported = derivatives.answered(request, model, told(reporter, 0, 0))
-        stats["seconds"] = time.monotonic() - start
-        return kept(out, request, files, lambda name: reported(name, stats))
+def _derived(task: Certify, out: Outbox, request: JobRequest, reporter: Reporter) -> dict[str, Any]:
+    """The same of a job about derivatives."""
+    start = time.monotonic()
+    model = loaded(task.model, slopes=True)
+    stats = {"load_seconds": time.monotonic() - start}
+    files, reported = derivatives.answered(request, model, told(reporter, 0, 0))
+    stats["seconds"] = time.monotonic() - start
+    return kept(out, request, files, lambda name: reported(name, stats))
 
-    def _measured(self, out: Outbox, request: JobRequest, reporter: Reporter) -> dict[str, Any]:
-        """The same of a job about tightness."""
-        start = time.monotonic()
-        model = loaded(self.model)
-        stats = {"load_seconds": time.monotonic() - start}
-        result = measuring.tightness(request, model, told(reporter, 0, 0), stats)
-        stats["seconds"] = time.monotonic() - start
-        return answered(out, result)
+
+def _measured(task: Certify, out: Outbox, request: JobRequest, reporter: Reporter) -> dict[str, Any]:
+    """The same of a job about tightness."""
+    start = time.monotonic()
+    model = loaded(task.model)
+    stats = {"load_seconds": time.monotonic() - start}
+    result = measuring.tightness(request, model, told(reporter, 0, 0), stats)
+    stats["seconds"] = time.monotonic() - start
+    return answered(out, result)
 
 
 def question(asked: LipschitzRequest) -> Question:

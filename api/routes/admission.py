@@ -6,19 +6,15 @@ import math
 from typing import TypeAlias
 
 from provenn.api.batch_schemas import BatchRequest
-from provenn.api.jobs import measuring
+from provenn.api.jobs.asking import CheckLipschitz, CheckTightness
 from provenn.api.jobs.inspection import InspectDerivatives, InspectSpecification
-from provenn.api.jobs.worker import question
-from provenn.api.lipschitz import Options
-from provenn.api.lipschitz_jacobian import METHODS as JACOBIAN_METHODS
+from provenn.api.jobs.tasks import LIPSCHITZ
 from provenn.api.pattern_schemas import PatternsRequest
 from provenn.api.problems import invalid
-from provenn.api.radius import LIPSCHITZ
-from provenn.api.schemas import Inputs, JobRequest, LipschitzRequest
+from provenn.api.schemas import Inputs, JobRequest
 from provenn.api.service import Service
 from provenn.api.tables import DatasetRow, ModelRow
-from provenn.solvers.portfolio import backend
-from provenn.verifier.errors import BackendError, ResourceLimit
+from provenn.verifier.errors import ResourceLimit
 
 Datasets: TypeAlias = tuple[DatasetRow | None, DatasetRow | None]
 
@@ -35,10 +31,10 @@ def check(request: JobRequest, model: ModelRow, data: Datasets, parts: Service) 
     if request.batch is None and request.items > parts.settings.max_items:
         raise ResourceLimit(f"inputs times radii ({request.items})", str(parts.settings.max_items))
     if request.lipschitz is not None:
-        _check_lipschitz(request.lipschitz, request.method, inputs, outputs)
+        parts.engine.ask(CheckLipschitz(request.lipschitz.model_dump_json(), request.method, inputs, outputs))
         return
     if request.tightness is not None:
-        measuring.require_valid(request.tightness, inputs, outputs)
+        parts.engine.ask(CheckTightness(request.tightness.model_dump_json(), inputs, outputs))
         return
     if request.patterns is not None:
         _check_patterns(request.patterns, data, inputs, outputs)
@@ -47,7 +43,7 @@ def check(request: JobRequest, model: ModelRow, data: Datasets, parts: Service) 
         parts.engine.inspect(InspectDerivatives(request.model_dump_json(), inputs, outputs))
         return
     if request.method != LIPSCHITZ:
-        backend(request.method)
+        parts.backends.require(request.method)
     if request.batch is not None:
         _check_batch(request.batch, data[0], inputs, outputs)
     elif request.inputs is not None:
@@ -77,14 +73,6 @@ def _check_data(where: str, dataset: DatasetRow, inputs: int, outputs: int) -> N
         raise invalid(where, f"inputs of {dataset.width} numbers, but the network has {inputs} inputs")
     if dataset.classes > outputs:
         raise invalid(where, f"class {dataset.classes - 1}, but the classes are 0 to {outputs - 1}")
-
-
-def _check_lipschitz(asked: LipschitzRequest, method: str, inputs: int, outputs: int) -> None:
-    Options(method, asked.solver)
-    about = question(asked)
-    about.statement(inputs, outputs)
-    if asked.norm == "1" and about.outward in ("1", "2") and method not in ("auto", *JACOBIAN_METHODS):
-        raise BackendError(method, f"it has no bound from l1 to l{about.outward}: take auto or crown")
 
 
 def _check_inputs(batch: Inputs, inputs: int, outputs: int) -> None:

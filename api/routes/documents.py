@@ -44,8 +44,10 @@ def resolved(request: JobRequest, model: ModelRow, who: Caller, parts: Service) 
         given = stack.enter_context(parts.blobs.local(model.id).open("rb"))
         made = [stack.enter_context(tempfile.TemporaryFile(dir=parts.engine.work)) for _ in range(2)]
         others = {name: Descriptor(file.fileno()) for name, file in files.items()}
-        written = [Descriptor(file.fileno()) for file in made]
-        task = InspectDocument(text, Descriptor(given.fileno()), others, *written)
+        composed, specification = (Descriptor(file.fileno()) for file in made)
+        task = InspectDocument(
+            text, Descriptor(given.fileno()), others, composed, specification, semantics=request.semantics
+        )
         found = Resolved.of(parts.engine.inspect(task))
         if found.monotonicity is not None:
             return _about(request, {"specification": None, "monotonicity": found.monotonicity}), model

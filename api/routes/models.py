@@ -16,7 +16,7 @@ from pydantic import Field
 
 from provenn.api.auth import Reader, Submitter
 from provenn.api.jobs.child import Descriptor
-from provenn.api.jobs.inspection import Inspected, InspectModel, Summary
+from provenn.api.jobs.inspection import IMPLICIT, Inspected, InspectModel, Summary
 from provenn.api.jobs.quotas import require_bytes
 from provenn.api.problems import not_found
 from provenn.api.routes.paging import Cursor, Limit, next_cursor, unknown_cursor
@@ -24,7 +24,6 @@ from provenn.api.schemas import Model, ModelDetail, Models
 from provenn.api.service import Parts, Service
 from provenn.api.tables import ModelRow
 from provenn.api.wire import Request
-from provenn.models.implicit_file import FORMAT
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 BINARY = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
@@ -135,7 +134,7 @@ def file(model: str, who: Reader, parts: Parts) -> StreamingResponse:
     row = parts.catalogue.model(who.project, model)
     if row is None:
         raise not_found("model", model)
-    suffix = "safetensors" if row.format == FORMAT else "onnx"
+    suffix = "safetensors" if row.format == IMPLICIT else "onnx"
     headers = {
         "Content-Disposition": f'attachment; filename="{row.id}.{suffix}"',
         "Content-Length": str(row.bytes),

@@ -11,26 +11,15 @@ from provenn.api.problems import UNAVAILABLE, problem
 from provenn.api.schemas import BackendInfo, Health, Readiness
 from provenn.api.service import Parts, Service
 from provenn.models.sandbox import layers
-from provenn.solvers.portfolio import BACKENDS
 from provenn.verifier.version import provenn_version
 
 router = APIRouter(tags=["system"])
 
 
 @router.get("/v1/backends", summary="List the methods")
-def backends(who: Reader) -> list[BackendInfo]:
+def backends(who: Reader, parts: Parts) -> list[BackendInfo]:
     """The methods a job may name, and what each can do here."""
-    return [
-        BackendInfo(
-            name=backend.name,
-            summary=backend.summary,
-            verdicts=sorted(backend.verdicts),
-            norms=sorted(backend.norms),
-            gpu=backend.gpu,
-            status=backend.status(),
-        )
-        for backend in BACKENDS.values()
-    ]
+    return parts.backends.listed
 
 
 @router.get("/healthz", summary="Is the process alive?")

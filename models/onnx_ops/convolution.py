@@ -16,6 +16,8 @@ from provenn.verifier.ops.conv import Conv, ConvTranspose
 from provenn.verifier.ops.max_pool import MaxPool
 from provenn.verifier.ops.pool import AveragePool
 
+UNSURE = "whose shape runtimes infer otherwise than they compute it, and Shape tells the one they infer"
+
 
 def conv(plan: Plan, node: Node) -> Sequence[Value]:
     """Conv in one, two or three dimensions."""
@@ -51,7 +53,7 @@ def conv_transpose(plan: Plan, node: Node) -> Sequence[Value]:
     rows = zip(x.shape[2:], stride, extra, dilation, kernel, strict=True)
     whole = tuple(s * (n - 1) + e + d * (k - 1) + 1 for n, s, e, d, k in rows)
     plan.limits.require_elements((outer, *whole), f"node '{node.name}': its output before it is cropped")
-    padding = _crops(node, x.shape[2:], stride, whole)
+    padding = _crops(node, x.shape[2:], stride, extra, whole)
     size = tuple(w - b - e for w, b, e in zip(whole, padding[:rank], padding[rank:], strict=True))
     node.require(min(size) > 0, f"its output of spatial shape {list(size)} is empty")
 
@@ -96,7 +98,7 @@ def average_pool(plan: Plan, node: Node) -> Sequence[Value]:
     return [plan.emit(node, op, [x], (*x.shape[:2], *found.output), True)]
 
 
-def _crops(node: Node, size: Shape, stride: Shape, whole: Shape) -> Shape:
+def _crops(node: Node, size: Shape, stride: Shape, extra: Shape, whole: Shape) -> Shape:
     """What is cropped from the whole output: pads, or what brings it to output_shape or (automatic) to size * stride.
 
     Source: ONNX ConvTranspose: the odd cell is cropped at the end for SAME_UPPER, else at the beginning.
@@ -108,8 +110,11 @@ def _crops(node: Node, size: Shape, stride: Shape, whole: Shape) -> Shape:
         return pads
     node.supported(not any(pads), "output_shape beside pads")
     if target is None:
+        node.require(not any(extra), f"{automatic} with output_padding, {UNSURE}")
         target = [n * s for n, s in zip(size, stride, strict=True)]
     node.require(len(target) == rank, f"output_shape {list(target)} does not fit {rank} spatial axes")
+    smaller = any(t < n for t, n in zip(target, size, strict=True))
+    node.require(not smaller, f"output_shape {list(target)} below the input's {list(size)}, {UNSURE}")
     total = [w - t for w, t in zip(whole, target, strict=True)]
     node.supported(min(total) >= 0, f"output_shape {list(target)} beyond the output {list(whole)}")
     small, large = tuple(t // 2 for t in total), tuple(t - t // 2 for t in total)

@@ -126,10 +126,10 @@ def log_softmax(plan: Plan, node: Node) -> Sequence[Value]:
 
 
 def _along(plan: Plan, node: Node, kind: type[AlongAxis]) -> Value:
-    """Before opset 13 all axes from `axis` on count as one."""
+    """Before opset 13 all axes from `axis` on count as one: if that is the last alone, as it does now."""
     x, rank = node.input(0), len(node.input(0).shape)
     axis = node.axis(node.attribute("axis", -1 if node.opset >= 13 else 1), rank)
-    if node.opset >= 13:
+    if node.opset >= 13 or axis == rank - 1:
         return along(plan, node, kind, x, axis)
     flat = plan.view(node, x, (prod(x.shape[:axis]), prod(x.shape[axis:])))
     return plan.view(node, along(plan, node, kind, flat, 1), x.shape)

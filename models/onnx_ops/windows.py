@@ -53,6 +53,9 @@ def windows(plan: Plan, node: Node, size: Shape, kernel: Shape) -> Windows:
     for axis in axes:
         whole = axis.size + axis.begin + axis.end
         node.require(axis.span <= whole, f"its kernel spans {axis.span} cells, the padded axis has {whole}")
+        # onnxruntime leaves such a window out of the result, but not of the shape that Shape and others make of it.
+        plain = -(-(whole - axis.span) // axis.stride) + 1
+        node.require(not ceil or axis.windows == plain, "ceil_mode, with a last window in the padding alone")
     return Windows(kernel, stride, dilation, padding, ceil, tuple(axis.windows for axis in axes))
 
 

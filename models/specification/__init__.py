@@ -21,9 +21,10 @@ Files = Callable[[str], bytes]
 
 @dataclass(frozen=True)
 class Kind:
-    """A module here."""
+    """A module here. real: whether what it says is about real arithmetic alone, and nothing for float32 executions."""
 
     module: str
+    real: bool = False
 
     def __call__(self, document: Mapping[str, Any], model: bytes, files: Files) -> Stated:
         """What the document says of an ONNX file.
@@ -47,7 +48,7 @@ class Kind:
 KINDS: dict[str, Kind] = {
     "activation-pattern": Kind("activation_pattern"),
     "ball": Kind("ball"),
-    "lyapunov": Kind("lyapunov"),
+    "lyapunov": Kind("lyapunov", real=True),
     "perturbation": Kind("perturbation"),
     "top-k": Kind("top_k"),
     "vnnlib": Kind("vnnlib"),

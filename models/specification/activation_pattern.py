@@ -16,13 +16,14 @@ from fractions import Fraction
 from math import prod
 from typing import Any, Literal, Self
 
+import numpy as np
 from pydantic import model_validator
 
 from provenn.models.activation_pattern import Pattern, PatternLayer, conflicts, read_pattern
 from provenn.models.admission import admitted
 from provenn.models.limits import Limits
 from provenn.models.onnx_bytes import decompressed
-from provenn.models.pattern_network import constraints_of, restricted
+from provenn.models.pattern_network import below, constraints_of, restricted
 from provenn.models.specification import fields
 from provenn.models.specification.fields import Number, Positive, Range, Vector, Whole, fails, validated
 from provenn.models.specification.stated import Stated
@@ -114,7 +115,8 @@ def stated(document: Mapping[str, Any], model: bytes, files: Callable[[str], byt
     first = _pattern("pattern", asked.pattern, digest, files)
     box, outputs = asked.box(prod(network.input.shape)), prod(network.output.shape)
     if asked.excludes is not None:
-        return _apart(asked, model, (first, _pattern("excludes", asked.excludes, digest, files)), box)
+        second = _pattern("excludes", asked.excludes, digest, files)
+        return _apart(asked, model, (first, second), box, network.input_type)
     for name, label in (("pattern", first.label), ("target", asked.target)):
         if label is not None and label >= outputs:
             raise InvalidSpecification(f'"{name}" speaks of class {label}, the network has {outputs}')
@@ -124,7 +126,7 @@ def stated(document: Mapping[str, Any], model: bytes, files: Callable[[str], byt
     unsafe = tuple(_rival(j, first.label, outputs, asked.penalty) for j in rivals)
     made = restricted(model, constraints_of(model, [first.layers]), asked.margin or Fraction(0))
     who = f"the activation pattern of class {first.label} ({first.constrained} of {first.neurons} neurons)"
-    who += f", active neurons at least {written(asked.margin)}," if asked.margin else ""
+    who += f", {_active(asked.margin, network.input_type)}," if asked.margin else ""
     words = f"Every {asked.place} that follows {who} gets class {first.label}"
     words += "." if asked.target is None else f" rather than {asked.target}."
     return Stated(made, from_cases([Case(box, unsafe)]), words)
@@ -137,23 +139,30 @@ def _rival(j: int, label: int, outputs: int, penalty: Fraction) -> Clause:
     return Clause((tuple(row), tuple(broken)), (Fraction(0), Fraction(0)))
 
 
-def _apart(asked: Document, model: bytes, patterns: tuple[Pattern, Pattern], box: InputSet) -> Stated:
+def _apart(
+    asked: Document, model: bytes, patterns: tuple[Pattern, Pattern], box: InputSet, kind: np.dtype[np.floating]
+) -> Stated:
     """No input has V = 0 for both patterns' constraints together.
 
     Where the patterns contradict each other at a neuron, of that neuron's alone: a stronger statement, and V >= margin.
     """
     margin = APART if asked.margin is None else asked.margin
-    layers = [p.layers for p in patterns]
+    constraints = constraints_of(model, [p.layers for p in patterns])
     if clash := conflicts(*patterns)[:1]:
         (name, i), size = clash[0], {layer.relu: layer.neurons for layer in patterns[0].layers}
         alone = PatternLayer(relu=name, neurons=size[name], active=[i], inactive=[])
-        layers = [[alone], [alone.model_copy(update={"active": [], "inactive": [i]})]]
-    made = restricted(model, constraints_of(model, layers), margin, logits=False)
+        constraints = constraints_of(model, [[alone], [alone.model_copy(update={"active": [], "inactive": [i]})]])
+    made = restricted(model, constraints, margin, logits=False)
     unsafe = Clause(((Fraction(-1),),), (Fraction(0),))
     whose = " and ".join(f"class {p.label} ({p.constrained} of {p.neurons} neurons)" for p in patterns)
-    active = f"active neurons at least {written(margin)}" if margin else "active neurons at least 0"
-    words = f"No {asked.place} follows both the activation patterns of {whose}, {active}."
+    words = f"No {asked.place} follows both the activation patterns of {whose}, {_active(margin, kind)}."
     return Stated(made, from_cases([Case(box, (unsafe,))]), words)
+
+
+def _active(margin: Fraction, kind: np.dtype[np.floating]) -> str:
+    """What active neurons are taken to be, in words."""
+    rounded = "" if Fraction(float(below(margin, kind))) == margin else f" (rounded down to {kind})"
+    return f"active neurons at least {written(margin)}{rounded}"
 
 
 def _pattern(name: str, given: str | Pattern, digest: str, files: Callable[[str], bytes]) -> Pattern:

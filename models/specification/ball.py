@@ -22,8 +22,6 @@ from provenn.verifier.numbers import written
 from provenn.verifier.spec import Case, Specification
 from provenn.verifier.spec_json import from_cases, parse_json
 
-NAMES = {"inf": "l-infinity", "2": "l2", "1": "l1"}
-
 
 class Document(Goal):
     """A centre, a radius, and what must not come out."""
@@ -52,9 +50,7 @@ def stated(document: Mapping[str, Any], model: bytes, files: Callable[[str], byt
     region = _robustness(asked, asked.label or 0, outputs)
     if asked.unsafe:
         region = from_cases([Case(region.cases[0].inputs, asked.excluded(outputs))])
-    cut = "" if asked.clip is None else f", its values in [{written(asked.clip[0])}, {written(asked.clip[1])}]"
-    within = f"within {NAMES[asked.norm]} distance {written(asked.epsilon)}"
-    return Stated(model, region, f"{asked.wins} for every input {within} of the one in the document{cut}")
+    return Stated(model, region, f"{asked.wins} for {fields.around(asked.epsilon, asked.norm, asked.clip)}")
 
 
 def _robustness(asked: Document, label: int, outputs: int) -> Specification:

@@ -31,22 +31,31 @@ def no_files(name: str) -> NoReturn:
     raise InvalidSpecification(f"it refers to the file {name!r}, and there are no others here: put its content in")
 
 
-def resolve(data: bytes, model: bytes, files: Files = no_files) -> Stated | Monotone:
-    """What a specification file (gzip or not) says of a network, ONNX or not.
+def resolve(data: bytes, model: bytes, files: Files = no_files, semantics: str = "real") -> Stated | Monotone:
+    """What a specification file (gzip or not) says of a network, ONNX or not; semantics: of what it is to be proved.
 
-    Raises: InvalidSpecification naming the key, or the line, and what was expected; ResourceLimit; BackendError without
-    the vnnlib package; for kinds that compose networks also InvalidModel, UnsupportedOp.
+    Raises: InvalidSpecification naming the key, or the line, and what was expected, and for a kind that has no meaning
+    in these semantics; ResourceLimit; BackendError without the vnnlib package; for kinds that compose networks also
+    InvalidModel, UnsupportedOp.
     """
     text = gunzipped(data)
     document = document_of(text)
     if document is None:
         return Stated(model, read_specification(text), "")
     kind = document["kind"]
+    require_meaning(kind, semantics)
     if kind == MONOTONE:
         return asked(document, files)
     if kind in KINDS:
         return KINDS[kind](document, model, files)
     return Stated(model, read_specification(as_json(document)), "")
+
+
+def require_meaning(kind: str, semantics: str) -> None:
+    """Raises: InvalidSpecification for float32 executions, of which a document of this kind says nothing."""
+    if semantics != "real" and kind in KINDS and KINDS[kind].real:
+        said = "it is about trajectories in real arithmetic, which float32 executions of the composed network are not"
+        raise InvalidSpecification(f'"kind": semantics {semantics} is not for {kind}: {said}')
 
 
 def document_of(text: bytes) -> dict[str, Any] | None:

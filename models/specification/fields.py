@@ -61,6 +61,8 @@ Whole = Annotated[int, Field(strict=True, ge=0, lt=1 << 31)]
 Vector = Annotated[tuple[Number, ...], Field(min_length=1)]
 Range = Annotated[tuple[Number, Number], AfterValidator(_ordered)]
 Norm = Literal["inf", "2", "1"]
+NORMS: dict[str, str] = {"inf": "l-infinity", "2": "l2", "1": "l1"}
+"""In words."""
 
 
 class Table(BaseModel):
@@ -130,6 +132,12 @@ def _said(error: Mapping[str, Any]) -> str:
             return str(error["msg"])
     message = str(error["msg"])
     return f"{message[0].lower()}{message[1:]}, not {given}".replace("input should be", "it must be")
+
+
+def around(epsilon: Fraction, norm: str, clip: tuple[Fraction, Fraction] | None) -> str:
+    """The inputs near the one in a document, in words."""
+    cut = "" if clip is None else f", its values in [{written(clip[0])}, {written(clip[1])}]"
+    return f"every input within {NORMS[norm]} distance {written(epsilon)} of the one in the document{cut}"
 
 
 def shown(given: Any) -> str:

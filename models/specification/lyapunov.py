@@ -11,14 +11,18 @@ states, a small box N in it around the equilibrium, a rate r > 0, and two levels
 
 Discrete time. Let z be in S_rho. Outside N the next state has a V smaller by r or more, and is in B; from N it comes to
 S_sigma. So S_rho and S_sigma are never left again. Since N lies in S_sigma, V falls by more than r a step as long as z
-is not in S_sigma: after at most ceil((rho - sigma) / r) steps it is.
+is not in S_sigma: after at most ceil((rho - sigma) / r) steps it is. That is an induction over the steps, of which each
+is an inequality between numbers: neither V nor f need be continuous (a controller may round, or switch), S_rho need not
+be connected, and V > 0 and the faces are not used.
 
 Continuous time. A proof excludes what it excludes by a margin, on finitely many closed parts: it holds of a level a
-little above rho, too. f is continuous, so S_rho, a compact set that meets no face, can only be left through {V = rho};
-but V(z(t)) is absolutely continuous, and falls at rate r or faster for almost every t at which sigma <= V(z(t)) <= rho
-or a little above, since then z(t) is not in N. So S_rho and S_sigma are never left, solutions exist for all times, and
-after time (rho - sigma) / r every one is in S_sigma. With a "step" h what is proved is V(z + h f) - V(z) < -h r, of a
-convex V (why that is enough: models.closed_loop), else it is of the derivative itself.
+little above rho, too. f and V are continuous and V is locally Lipschitz, which models.closed_loop sees to: networks
+that jump are refused. So there are solutions, which have the velocity f for almost every t, and S_rho, a compact set
+that meets no face, can only be left through {V = rho}; but V(z(t)) is absolutely continuous, and falls at rate r or
+faster for almost every t at which sigma <= V(z(t)) <= rho or a little above, since then z(t) is not in N. So S_rho and
+S_sigma are never left, solutions exist for all times, and after time (rho - sigma) / r every one is in S_sigma. With a
+"step" h what is proved is V(z + h f) - V(z) < -h r, of a convex V (why that is enough: models.closed_loop), else it is
+of the derivative itself.
 
 All conditions hold for every smaller rho >= sigma as well: whatever is proved of a level is proved of those below.
 """

@@ -49,7 +49,7 @@ class Document(fields.Document):
 
 @dataclass(frozen=True, eq=False)
 class Monotone:
-    """The question. domain: JSON, or None where there is a region; fixed: values as text."""
+    """The question. domain: JSON, or None where there is a region, file: where it is from; fixed: values as text."""
 
     features: tuple[str, ...]
     expect: Literal["increasing", "decreasing"]
@@ -57,12 +57,26 @@ class Monotone:
     domain: bytes | None
     fixed: Mapping[str, str]
     region: Region | None
+    file: str | None = None
 
     @property
     def words(self) -> str:
         """One sentence."""
         verb = "rise" if self.expect == "increasing" else "fall"
-        return f"outputs {self.rows} only {verb} with {', '.join(self.features)}"
+        return f"{self._outputs} only {verb} with {', '.join(self.features)}, for {self._place}"
+
+    @property
+    def _outputs(self) -> str:
+        if self.rows == "all":
+            return "all outputs"
+        return f"differences of outputs ({self.rows})" if self.rows.startswith("pairs") else f"outputs {self.rows}"
+
+    @property
+    def _place(self) -> str:
+        if self.region is not None:
+            return fields.around(self.region.epsilon, self.region.norm, self.region.clip)
+        held = [f"{name} held at {value}" for name, value in self.fixed.items()]
+        return ", ".join([f"every input of the domain in {self.file or 'the document'}", *held])
 
 
 def asked(document: Mapping[str, Any], files: Callable[[str], bytes]) -> Monotone:
@@ -71,4 +85,5 @@ def asked(document: Mapping[str, Any], files: Callable[[str], bytes]) -> Monoton
     domain = read.domain
     text = files(domain) if isinstance(domain, str) else None if domain is None else fields.as_json(domain)
     fixed = {name: str(value) for name, value in read.fixed.items()}
-    return Monotone(tuple(map(str, read.features)), read.expect, read.rows, text, fixed, read.region)
+    file = domain if isinstance(domain, str) else None
+    return Monotone(tuple(map(str, read.features)), read.expect, read.rows, text, fixed, read.region, file)

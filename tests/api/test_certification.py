@@ -10,10 +10,13 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from provenn.api.certification import LoadedModel, Options, certify, load_model
+from provenn.models.zoo import load
+from provenn.models.zoo.digits import load_digits
+from provenn.solvers.base import Verdict
 from provenn.verifier.certificate.emit import emit
 from provenn.verifier.check import CertificateRejected, check, read_network
 from provenn.verifier.errors import BackendError, InvalidModel, InvalidSpecification, UnsupportedOp
-from provenn.verifier.spec import Case, Clause, InputSet
+from provenn.verifier.spec import Case, Clause, InputSet, Specification
 from provenn.verifier.spec_json import from_cases, robustness
 
 
@@ -209,3 +212,26 @@ def test_what_does_not_fit_is_refused_before_anything_is_bounded() -> None:
         certify(model, [fits], Options(method="magic"))
     with pytest.raises(BackendError, match="not available here; available: cpu"):
         certify(model, [fits], Options(device="abacus"))
+
+
+def test_where_a_proof_is_too_near_auto_goes_on_to_branch_and_bound() -> None:
+    """The linear programme is positive by 1e-8, which roundings cost: its proof is refused, that of parts is not."""
+    data = load("digits-mlp")
+    model, image = load_model(data), load_digits()[1].images[0].ravel()
+    label = int(model.executor.run(image.reshape(1, *model.executor.input_shape))[0].argmax())
+    rival = (label + 1) % 10
+    row = tuple(Fraction((k == rival) - (k == label)) for k in range(10))
+    lower, upper = (tuple(Fraction(float(v)) + Fraction(side, 20) for v in image) for side in (-1, 1))
+
+    def asked(bound: Fraction) -> Specification:
+        clause = Clause((row, (Fraction(0),) * 10), (bound, Fraction(-1)))  # 0 >= -1 says nothing
+        return from_cases([Case(InputSet(lower, upper), (clause,))])
+
+    (known,) = certify(model, [asked(Fraction(0))], Options("lp", certificates=False))
+    assert known.margin is not None
+    near = asked(Fraction(1, 10**8) - Fraction(known.margin))
+    (refused,) = certify(model, [near], Options("lp"))
+    assert refused.verdict == Verdict.UNKNOWN
+    assert "not proved" in (refused.reason or "")
+    (item,) = certify(model, [near], Options("auto"))
+    assert (item.verdict, item.assurance, item.method) == ("verified", "checked", "branch-and-bound")

@@ -72,6 +72,8 @@ def test_monotone_documents_are_answered_as_by_their_own_command(run: Command) -
         "increasing",
         "increasing",
     )
+    assert found.json["property"].endswith("for every input within l-infinity distance 0.5 of the one in the document")
+    assert "of the one in the document" in " ".join(run("certify", "plain.onnx", "--spec", "rising.json").out.split())
     write("falling", {**RISING, "expect": "decreasing", "region": {"input": [1, 0], "epsilon": 0.5}})
     assert run("certify", "plain.onnx", "--spec", "falling.json").code == 10
     refused = run("certify", "plain.onnx", "--spec", "rising.json", "--semantics", "float32")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from provenn.models.executor import OnnxExecutor
 from provenn.models.parametrization import Parametrized
 from provenn.models.specification.documents import kinds
 from provenn.verifier.certificate.bundle import load_zip
+from provenn.verifier.errors import InvalidSpecification
 
 FORMAT = "provenn-specification/1"
 INPUT = [0.1, 0.2, 0.3, 0.4]
@@ -138,11 +140,33 @@ def layer(matrix: list[list[float]], *before: str) -> bytes:
     return bytes(made.SerializeToString())
 
 
-def test_other_networks_are_named_by_their_ids(server: Server) -> None:
-    """x' = 1.1 x + u, u = -x/2, V = |x|."""
+def loop(server: Server) -> dict[str, Any]:
+    """A job's members: x' = 1.1 x + u, u = -x/2, V = |x|, the networks by their ids."""
     dynamics, candidate = (server.model(each) for each in (layer([[1.1], [1.0]]), layer([[1.0]], "Abs")))
-    loop = {"format": FORMAT, "kind": "lyapunov", "time": "discrete", "dynamics": dynamics, "candidate": candidate}
+    named = {"format": FORMAT, "kind": "lyapunov", "time": "discrete", "dynamics": dynamics, "candidate": candidate}
     levels = {"lower": [-1], "upper": [1], "small": [0.1], "decrease": 0.02, "level": 0.9, "inner": 0.15}
-    body = {"model": server.model(layer([[-0.5]])), "specification": {**loop, **levels}, "budget": {"seconds": 20}}
-    job = server.ended(server.submit(body))
+    return {"model": server.model(layer([[-0.5]])), "specification": {**named, **levels}, "budget": {"seconds": 20}}
+
+
+def test_other_networks_are_named_by_their_ids(server: Server) -> None:
+    job = server.ended(server.submit(loop(server)))
     assert (job["verdict"], job["result"]["items"][0]["assurance"]) == ("verified", "checked")
+
+
+def test_float32_executions_of_a_loop_are_refused_at_the_door(server: Server, tmp_path: Path) -> None:
+    """Those of a perturbed image are not: they begin with what float32 makes of the parameters."""
+    asked, said = loop(server), '"kind": semantics float32 is not for lyapunov'
+    answer = server.client.post("/v1/jobs", json=asked | {"semantics": "float32"})
+    assert (answer.status_code, said in answer.json()["detail"]) == (422, True)
+    files = {"dynamics": layer([[1.1], [1.0]]), "candidate": layer([[1.0]], "Abs")}
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    document = asked["specification"] | {name: name for name in files}
+    (tmp_path / "loop.json").write_text(json.dumps(document))
+    with provenn.Client(server.url) as client:
+        with pytest.raises(InvalidSpecification, match=said):
+            client.prove(layer([[-0.5]]), tmp_path / "loop.json", semantics="float32")
+        assert client.prove(GIVEN, perturbed(BRIGHT), semantics="float32", timeout=20).assurance == "deployed"
+    body = {"model": server.model(GIVEN), "specification": perturbed(BRIGHT), "semantics": "float32"}
+    (item,) = server.ended(server.submit(body))["result"]["items"]
+    assert (item["verdict"], item["assurance"]) == ("verified", "deployed")

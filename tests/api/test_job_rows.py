@@ -8,7 +8,7 @@ from store_kit import new
 
 from provenn.api.database import Database
 from provenn.api.jobs.model import State
-from provenn.api.jobs.parts import failed
+from provenn.api.jobs.rows import failed
 from provenn.api.jobs.said import Said
 from provenn.api.jobs.store import Answer, JobStore, Ticket
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from service_kit import SMALL, Server, small_request
 
 from provenn.api.certification import Options, certify, load_model
 from provenn.models.zoo import load
@@ -33,3 +34,17 @@ def test_a_verdict_is_proved_by_a_certificate_of_another_name(method: str) -> No
     assert (item.verdict, item.assurance, item.method) == ("verified", "checked", method)
     assert item.certificate is not None
     assert check(item.certificate, data, asked.text).margin == item.margin
+
+
+def test_a_sandboxed_child_solves_programmes(server: Server) -> None:
+    """What crown leaves open at this radius: the solver has run, and its slopes are better."""
+    request = small_request(server.model(SMALL), epsilons=[0.15]) | {"method": "lp"}
+    job = server.ended(server.submit(request))
+    inputs = request["inputs"]
+    asked = robustness(inputs["inputs"][0], label=inputs["labels"][0], epsilon=0.15, outputs=3, clip=(0, 1))
+    here, crown = (certify(load_model(SMALL), [asked], Options(method))[0].margin for method in ("lp", "crown"))
+    assert job["state"] == "succeeded", job
+    (item,) = job["result"]["items"]
+    assert (item["verdict"], item["margin"]) == ("unknown", here)
+    assert crown is not None
+    assert item["margin"] > crown

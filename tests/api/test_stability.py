@@ -12,11 +12,14 @@ import pytest
 from loop_kit import ABSOLUTE, CONTINUOUS, DISCRETE, HALF, SQUARE, SWUNG, TANH, UNSTABLE, document, linear, net, node
 
 import provenn
-from provenn.api.certification import Options
+from provenn.api.certification import Options, certify, load_model
 from provenn.api.cli import main
 from provenn.api.stability import ERRORS, StabilityResult, read_conditions, stability
 from provenn.models.executor import OnnxExecutor
-from provenn.verifier.errors import InvalidModel, InvalidSpecification
+from provenn.verifier.certificate.bundle import write
+from provenn.verifier.check import CertificateRejected
+from provenn.verifier.errors import InvalidModel, InvalidSpecification, UnsupportedOp
+from provenn.verifier.spec_json import from_cases
 
 CONTINUED = {"time": "continuous"}
 
@@ -180,6 +183,88 @@ def test_networks_that_do_not_fit_are_refused(
         found(dynamics, candidate, **members)
 
 
+def stepped(operator: str) -> bytes:
+    """(x, u) -> -step(x + u), by a node called "relay"."""
+    nodes = [node("Gemm", "x w", "z", transB=1), node(operator, "z", "s"), node("Mul", "s g", "y")]
+    nodes[1].name = "relay"
+    return net(nodes, 2, 1, {"w": [[1.0, 1.0]], "g": [[-1.0]]})
+
+
+def chosen(apart: float) -> bytes:
+    """(x, u) -> where(z > 1/10, 4 z, z + apart), z = x + u, by a node called "relay"."""
+    nodes = [
+        node("Gemm", "x w", "z", transB=1),
+        node("Greater", "z tenth", "c"),
+        node("Mul", "z four", "a"),
+        node("Add", "z apart", "b"),
+        node("Where", "c a b", "y"),
+    ]
+    nodes[-1].name = "relay"
+    return net(nodes, 2, 1, {"w": [[1.0, 1.0]], "tenth": [[0.1]], "four": [[4.0]], "apart": [[apart]]})
+
+
+SOFT = net(
+    [node("Gemm", "x w", "z", transB=1), node("Softplus", "z", "s"), node("Greater", "z limit", "c"),
+     node("Where", "c z s", "y")],
+    2, 1, {"w": [[-1.0, -1.0]], "limit": [[20.0]]},
+)  # fmt: skip
+"""softplus(-(x + u)) as torch exports it."""
+
+
+@pytest.mark.parametrize("how", [{"step": "1/64"}, {}])
+@pytest.mark.parametrize(
+    ("operator", "dynamics", "controller"),
+    [(each, stepped(each), HALF) for each in ("Sign", "Floor", "Ceil", "Round")]
+    + [("Where", chosen(0.3), HALF), ("Softplus", SOFT, HALF)]
+    + [("Sign", CONTINUOUS, net([node("Sign", "x", "s"), node("Mul", "s g", "y")], 1, 1, {"g": [[-0.5]]}))],
+)
+def test_velocities_that_jump_are_refused(
+    how: dict[str, str], operator: str, dynamics: bytes, controller: bytes
+) -> None:
+    """x' = -sign(x) and the like need not have solutions; the branches of `chosen` miss each other by 7e-9."""
+    with pytest.raises(UnsupportedOp, match=f"operator {operator} is not supported: in the .* it jumps") as refusal:
+        found(dynamics, ABSOLUTE, controller, time="continuous", **how)
+    role = "dynamics" if controller == HALF else "controller"
+    assert f"in the {role} it jumps" in str(refusal.value)
+    if dynamics in (stepped(operator), chosen(0.3)):
+        assert "'relay" in str(refusal.value)
+
+
+def test_a_measurement_that_jumps_is_refused() -> None:
+    networks = {"f": linear([[1.0, 1.0]]), "V": linear([[1.0, 1.0]]), "o": linear([[0.5, 1.0, 0.25]])}
+    networks["h"] = net([node("Round", "x", "y")], 1, 1, {})
+    box = {"lower": [-3, -3], "upper": [3, 3], "small": ["1/4", "1/4"], "time": "continuous", "step": "1/8"}
+    with pytest.raises(UnsupportedOp, match="in the measurement it jumps"):
+        read_conditions(document(observer="o", measurement="h", **box), HALF, networks)
+
+
+@pytest.mark.parametrize(("how", "said"), [({"step": "1/64"}, "not proved convex"), ({}, "operator Floor is not")])
+def test_a_candidate_that_jumps_is_refused(how: dict[str, str], said: str) -> None:
+    value = net([node("Abs", "x", "a"), node("Floor", "a", "f"), node("Add", "a f", "y")], 1, 1, {})
+    with pytest.raises(InvalidModel, match=said):
+        found(CONTINUOUS, value, time="continuous", **how)
+
+
+def test_choices_whose_branches_meet_do_not_jump() -> None:
+    """x' = min(z, 3 z) = where(z > 0, z, 3 z) of z = -x / 2."""
+    nodes = [
+        node("Gemm", "x w", "z", transB=1),
+        node("Greater", "z nought", "c"),
+        node("Mul", "z three", "b"),
+        node("Where", "c z b", "y"),
+    ]
+    dynamics = net(nodes, 2, 1, {"w": [[0.0, 1.0]], "nought": [[0.0]], "three": [[3.0]]})
+    assert found(dynamics, ABSOLUTE, time="continuous", step="1/64").verdict == "verified"
+
+
+def test_in_discrete_time_a_loop_may_jump() -> None:
+    """x' = -round(x / 2) is 0 for |x| <= 1, and 1 or more in magnitude beyond."""
+    answer = found(stepped("Round"), ABSOLUTE)
+    assert (answer.verdict, answer.item.assurance) == ("verified", "computed")
+    assert answer.level is not None
+    assert 0.98 < answer.level < 1
+
+
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Finds, keeps, draws; what it keeps is accepted by the other commands."""
     for name, data in (("c", HALF), ("f", DISCRETE), ("V", ABSOLUTE)):
@@ -212,6 +297,32 @@ def _matplotlib() -> bool:
     except ImportError:
         return False
     return True
+
+
+def test_float32_executions_are_no_trajectories(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Refused wherever they may be asked for; and so is a certificate of them, which the composition may have."""
+    for name, data in (("c", HALF), ("f", DISCRETE), ("V", ABSOLUTE)):
+        (tmp_path / name).write_bytes(data)
+    spec, proof, model = tmp_path / "loop.json", tmp_path / "proof", str(tmp_path / "c")
+    spec.write_text(json.dumps(document(level="1.2", inner="0.2")))
+    said = '"kind": semantics float32 is not for lyapunov'
+    assert main(["certify", model, "--spec", str(spec), "--semantics", "float32"]) == 2
+    assert f"loop.json: {said}" in capsys.readouterr().err
+    with pytest.raises(InvalidSpecification, match=said):
+        provenn.prove(model, spec, semantics="float32")
+    asked = read_conditions(spec, HALF)
+    with pytest.raises(InvalidSpecification, match=said):
+        stability(asked, Options("branch-and-bound", 30, semantics="float32"))
+    executed = from_cases(asked.all(Fraction(6, 5), Fraction(1, 5)))
+    (item,) = certify(load_model(asked.model), [executed], Options("branch-and-bound", 30, semantics="float32"))
+    assert item.assurance == "deployed"
+    assert item.certificate is not None
+    assert provenn.check(item.certificate, asked.model, executed.text).assurance == "deployed"
+    with pytest.raises(CertificateRejected, match=said):
+        provenn.check(item.certificate, HALF, spec)
+    write(item.certificate, proof)
+    assert main(["check", str(proof), "--model", model, "--spec", str(spec)]) == 13
+    assert said in capsys.readouterr().out
 
 
 def test_the_command_shows_a_state_where_a_condition_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -93,21 +93,26 @@ def scaled(made: onnx.ModelProto) -> None:
     made.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(weight, made.graph.initializer[0].name))
 
 
-def clipped(made: onnx.ModelProto) -> None:
+def clipped(made: onnx.ModelProto, limit: float = 20) -> None:
     """Outputs stay within 20, which those of usual inputs do anyway."""
     graph = made.graph
     graph.initializer.extend(
-        onnx.numpy_helper.from_array(np.float32(end), name) for name, end in (("low", -20), ("high", 20))
+        onnx.numpy_helper.from_array(np.float32(end), name) for name, end in (("low", -limit), ("high", limit))
     )
     graph.node[-1].output[0] = "open"
     graph.node.append(helper.make_node("Clip", ["open", "low", "high"], [graph.output[0].name], "clip"))
 
 
-@pytest.mark.parametrize("change", [scaled, clipped])
+def far(made: onnx.ModelProto) -> None:
+    """Outputs stay within a million: no input of the guard's is beyond."""
+    clipped(made, 1e6)
+
+
+@pytest.mark.parametrize("change", [scaled, clipped, far])
 def test_a_conversion_that_changes_the_network_is_refused(
     change: Callable[[onnx.ModelProto], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A converter with a bug: the guard runs both in onnxruntime, at inputs of many sizes."""
+    """A converter with a bug: the guard reads both, and runs both in onnxruntime, at inputs of many sizes."""
 
     def wrong(given: onnx.ModelProto, version: int) -> onnx.ModelProto:
         made = version_converter.convert_version(given, version)
@@ -117,6 +122,22 @@ def test_a_conversion_that_changes_the_network_is_refused(
     monkeypatch.setattr(module, "convert_version", wrong)
     with pytest.raises(InvalidModel, match="the first network could not be converted from operator set 11 to 17: what"):
         difference(affine(opset=11).SerializeToString(), affine().SerializeToString())
+
+
+def test_a_conversion_that_changes_the_network_where_it_is_not_run_is_refused() -> None:
+    """ONNX's own converter takes asymmetric places for half a pixel's; what is resized is zero below 1000."""
+    nodes = [
+        helper.make_node("Sub", ["x", "k"], ["s"]),
+        helper.make_node("Relu", ["s"], ["r"]),
+        helper.make_node("Resize", ["r", "scales"], ["y"], mode="linear"),
+    ]
+    old = model(nodes, (1, 1, 3), {"k": np.float32(1000), "scales": np.float32([1, 1, 2])}, opset=10)
+    first, second = (m.SerializeToString() for m in (old, version_converter.convert_version(old, 17)))
+    x = np.float32([[[1000, 1001, 1000]]])
+    np.testing.assert_allclose(OnnxExecutor(first).run(x).ravel(), [0, 0.5, 1, 0.5, 0, 0])
+    np.testing.assert_allclose(OnnxExecutor(second).run(x).ravel(), [0, 0.25, 0.75, 0.75, 0.25, 0])
+    with pytest.raises(InvalidModel, match="what became of it computes something else"):
+        difference(first, second)
 
 
 def test_a_conversion_that_fails_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

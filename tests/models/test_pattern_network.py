@@ -19,10 +19,11 @@ from onnx import TensorProto, helper, numpy_helper
 from provenn.models import onnx_reader
 from provenn.models.activation_pattern import Cutoffs, Mined, Pattern, PatternLayer, conflicts, read_pattern, relaxed
 from provenn.models.executor import OnnxExecutor
-from provenn.models.pattern_network import constraints_of, exposed, relus, restricted
+from provenn.models.pattern_network import below, constraints_of, exposed, relus, restricted
 from provenn.models.specification.activation_pattern import stated
 from provenn.models.specification.documents import no_files
 from provenn.verifier.errors import InvalidModel, InvalidSpecification
+from provenn.verifier.numbers import exact, written
 
 WIDTHS = (3, 5, 4, 3)
 ABOUT = {"format": "provenn-specification/1", "kind": "activation-pattern"}
@@ -252,3 +253,62 @@ def test_a_margin_is_rounded_down_and_said() -> None:
     (apart,) = [value for name, value in stored.items() if "margin" in name]
     assert apart.dtype == np.float32
     assert Fraction(float(apart.max())) == 1
+
+
+def test_a_batch_that_becomes_places_is_no_batch() -> None:
+    """[N, 8] as [-1, 2]: at batch 1 four places of two neurons, not two neurons."""
+    stored = [numpy_helper.from_array(np.array(s), n) for n, s in (("pairs", [-1, 2]), ("all", [-1, 8]))]
+    nodes = [
+        helper.make_node("Reshape", ["x", "pairs"], ["z0"]),
+        helper.make_node("Relu", ["z0"], ["r0"]),
+        helper.make_node("Reshape", ["r0", "all"], ["y"]),
+    ]
+    with pytest.raises(InvalidModel, match="no batch of 1"):
+        relus(_file(nodes, stored, (8,), ("y", 8)))
+
+
+def test_the_only_relu_may_be_the_inputs_own() -> None:
+    model = _file([helper.make_node("Relu", ["x"], ["y"])], [], (3,), ("y", 3))
+    x = np.array([[1, -2, 3]], np.float32)
+    assert np.array_equal(OnnxExecutor(exposed(model, relus(model))).run(x), x)
+    found = pattern(model, [("y", 3, [0], [1])])
+    made = OnnxExecutor(restricted(model, constraints_of(model, [found.layers]), Fraction(0)))
+    assert made.run(np.vstack([x, -x])).tolist() == [[1, 0, 3, 0], [0, 0, 0, 3]]
+
+
+def test_outputs_may_be_a_table() -> None:
+    stored = [numpy_helper.from_array(np.array([4, 2]), "table")]
+    nodes = [helper.make_node("Relu", ["x"], ["r0"]), helper.make_node("Reshape", ["r0", "table"], ["y"])]
+    model = onnx.load_from_string(_file(nodes, stored, (8,), ("y", 2)))
+    for value, shape in ((model.graph.input[0], (1, 8)), (model.graph.output[0], (4, 2))):
+        value.CopyFrom(helper.make_tensor_value_info(value.name, TensorProto.FLOAT, shape))
+    data = model.SerializeToString()
+    found = pattern(data, [("r0", 8, [0], [1])])
+    made = OnnxExecutor(restricted(data, constraints_of(data, [found.layers]), Fraction(0)))
+    assert made.run(np.arange(8, dtype=np.float32)[None]).tolist() == [[0, 0, 2, 3, 4, 5, 6, 7, 1]]
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_a_margin_above_all_floats_is_the_largest_of_them(kind: type[np.floating]) -> None:
+    for margin in (Fraction(10) ** 350, Fraction(float(np.finfo(kind).max)), 2 * Fraction(float(np.finfo(kind).max))):
+        assert below(margin, np.dtype(kind)) == np.finfo(kind).max
+
+
+def test_words_say_that_a_margin_is_rounded() -> None:
+    """A counterexample has z >= what the margin is rounded to, which may be less than the margin."""
+    model = perceptron(0)
+    own, other = (pattern(model, [("r0", 5, [0], [1])], label).model_dump(by_alias=True) for label in (0, 1))
+    box = {"lower": "-1", "upper": "1"}
+    for margin, said in (("1e-60", " (rounded down to float32)"), ("0.05", " (rounded down to float32)"), ("0.5", "")):
+        asked = {**ABOUT, "pattern": own, "margin": margin, **box}
+        assert f"at least {written(exact(margin))}{said}, gets" in stated(asked, model, no_files).words
+        assert stated({**asked, "excludes": other}, model, no_files).words.endswith(f"{written(exact(margin))}{said}.")
+
+
+def test_patterns_that_contradict_each_other_have_to_fit_all_the_same() -> None:
+    model = perceptron(0)
+    first = pattern(model, [("r0", 5, [0], [])])
+    layers = [("r0", 5, [], [0]), ("r9", 7, [1], [])]
+    asked = {**ABOUT, "pattern": first, "excludes": pattern(model, layers, 1), "lower": "-1", "upper": "1"}
+    with pytest.raises(InvalidSpecification, match="no ReLU 'r9'"):
+        stated(asked, model, no_files)

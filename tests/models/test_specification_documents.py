@@ -158,6 +158,19 @@ def test_monotone_is_a_question_of_its_own() -> None:
     beside = resolve(text(RISING | {"domain": "d.json"}), GIVEN, lambda name: name.encode())
     assert isinstance(beside, Monotone)
     assert beside.domain == b"d.json"
+    wide = resolve(
+        text(RISING | {"region": AROUND["region"] | {"norm": "2", "clip": [0, 1]}, "rows": "pairs:3"}), GIVEN
+    )
+    said = {
+        found: "all outputs only rise with 1, 4-6, for every input within l-infinity distance 0.05 of the one in the "
+        "document",
+        wide: "differences of outputs (pairs:3) only rise with 1, 4-6, for every input within l2 distance 0.05 of the "
+        "one in the document, its values in [0, 1]",
+        inline: "all outputs only rise with 1, 4-6, for every input of the domain in the document, b held at 0.5",
+        beside: "all outputs only rise with 1, 4-6, for every input of the domain in d.json",
+    }
+    for each, words in said.items():
+        assert each.words == words
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [

@@ -1,4 +1,4 @@
-"""The linear programme of triangle relaxations: slopes that no others beat, never above what the network takes."""
+"""The linear programme of triangle relaxations: slopes that reach its value, never above what the network takes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from provenn.verifier.bounds import programme
-from provenn.verifier.bounds.backward import crown
+from provenn.verifier.bounds.backward import Relaxed, crown
 from provenn.verifier.bounds.programme import Programme, refusal
 from provenn.verifier.bounds.slopes import Effort, alpha_crown, optimised_lower
 from provenn.verifier.errors import Unbounded
@@ -78,17 +78,22 @@ def drawn(kind: str, inputs: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from(["plain", "deep", "residual"]), boxes)
-def test_no_other_slopes_are_better_and_no_value_of_the_network_is_below(seed: int, kind: str, box: str) -> None:
+def test_no_slopes_beat_the_programme_and_its_own_are_bounds(seed: int, kind: str, box: str) -> None:
+    reaches(seed, kind, box)
+
+
+def reaches(seed: int, kind: str, box: str) -> list[bool]:
+    """Whether slopes reach the value of the programme; that no others beat it, no value of the network is below."""
     graph = {"plain": perceptron(seed, (4, 6, 3)), "deep": perceptron(seed, (3, 5, 5, 4, 2))}.get(kind) or residual(
         seed
     )
     inputs, outputs = graph.input_shape[0], graph.output_shape[0]
     lower, upper = drawn(box, inputs, seed)
-    region, generator = boxed(lower, upper, graph), np.random.default_rng(seed)
+    region, generator, reached = boxed(lower, upper, graph), np.random.default_rng(seed), []
     x = torch.from_numpy(lower + generator.random((SAMPLES, inputs)) * (upper - lower))
     with torch.no_grad():
         for relaxed in (crown(graph, region), alpha_crown(graph, region)):
-            solved = Programme.of(relaxed)
+            solved, constant = Programme.of(relaxed), at_zero(relaxed)
             for row in np.vstack([np.eye(outputs)[:1], generator.normal(size=(2, outputs))]):
                 slopes = solved.slopes(row, 10.0)
                 assert slopes is not None
@@ -98,8 +103,28 @@ def test_no_other_slopes_are_better_and_no_value_of_the_network_is_below(seed: i
                 near = optimised_lower(relaxed, matrix, Effort(20)).lower.item()
                 ends = relaxed.bounds[-1]
                 size = 1 + np.abs(row) @ torch.maximum(ends.lower.abs(), ends.upper.abs())[0].numpy()
-                assert near <= exact + 1e-6 * size
+                value = solved.solver.getInfo().objective_function_value + row @ constant
+                assert max(near, exact) <= value + 1e-6 * size
+                assert exact >= value - 0.05 * size
+                reached.append(exact >= value - 1e-6 * size)
                 assert (graph.forward(x) @ torch.from_numpy(row)).min() >= exact - 1e-9 * size
+    return reached
+
+
+def at_zero(relaxed: Relaxed) -> np.ndarray:
+    """The outputs where the inputs and the outputs of all ReLUs are 0: what the programme's value is short of."""
+    graph, values = relaxed.graph, []
+    for node in graph.nodes:
+        op, zero = node.op, torch.zeros((1, *node.shape), dtype=torch.float64)
+        values.append(zero if op is None or isinstance(op, Relu) else op.forward(*(values[i] for i in node.inputs)))
+    return values[-1][0].numpy()
+
+
+def test_slopes_nearly_always_reach_the_programmes_value() -> None:
+    """Bounds of the arguments as constraints of their own would take multipliers that slopes need."""
+    cases = [(7, "deep", "wide"), (28, "deep", "one-sided"), (46, "deep", "huge"), (52, "deep", "small")]
+    found = [reached for case in cases for reached in reaches(*case)]
+    assert all(found)
 
 
 def test_it_gains_where_gradients_stop_early() -> None:
@@ -128,8 +153,44 @@ def test_what_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         other = sequential((3,), [dense(torch.Generator().manual_seed(0), 3, 2), Sigmoid()])
         with pytest.raises(Unbounded, match="'Sigmoid_1' is no ReLU"):
             Programme.of(crown(other, boxed(-np.ones(3), np.ones(3), other)))
+        monkeypatch.setattr(programme, "ELEMENTS", 27)
+        assert refusal(graph) == "its linear programme would need 28 coefficients of one node, over 27"
         monkeypatch.setattr(programme, "VARIABLES", 6)
         assert refusal(graph) == "its linear programme has 7 variables, over 6"
+
+
+@pytest.mark.parametrize("end", [1e14, 1e16, 1e30, 1e300])
+def test_numbers_that_the_solver_does_not_take_are_refused(end: float) -> None:
+    graph = perceptron(0, (3, 4, 2))
+    with torch.no_grad():
+        relaxed = crown(graph, boxed(np.full(3, -end), np.full(3, end), graph))
+        if end > 1e15:
+            with pytest.raises(Unbounded, match="numbers above 1e\\+15"):
+                Programme.of(relaxed)
+        else:
+            solved = Programme.of(relaxed)
+            assert solved.slopes(np.array([1.0, -1.0]), 10.0) is not None
+            assert solved.slopes(np.array([1e20, -1e20]), 10.0) is None
+
+
+def test_a_neuron_never_below_zero_has_slope_one() -> None:
+    """Bounds that are rounded outward make it an open one, which slope 0 would tear away from its argument."""
+    graph = sequential((3,), [Relu(), dense(torch.Generator().manual_seed(0), 3, 2)])
+    with torch.no_grad():
+        solved = Programme.of(crown(graph, boxed(np.array([0.0, 1.0, -2.0]), np.array([1.0, 2.0, -1.0]), graph)))
+        slopes = solved.slopes(np.array([1.0, -1.0]), 10.0)
+    assert slopes is not None
+    assert slopes[1].flatten().tolist() == [1, 1, 0]
+
+
+def test_maps_are_the_same_computed_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = residual(0)
+    with torch.no_grad():
+        relaxed = crown(graph, boxed(-np.ones(3), np.ones(3), graph))
+        whole = Programme.of(relaxed)
+        monkeypatch.setattr(programme, "TOGETHER", 3)
+        parts = Programme.of(relaxed)
+    assert np.allclose(whole.output, parts.output, rtol=0, atol=1e-12)
 
 
 def test_no_time_gives_nothing() -> None:
