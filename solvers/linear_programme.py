@@ -23,7 +23,7 @@ from provenn.verifier.spec import Case
 COORDINATES = 32
 """Inputs up to which splitting the box is cheaper (`worthwhile`)."""
 
-SHARE = 0.3
+SHARE = 0.5
 """Of the time that is left, for one case's programmes."""
 
 
