@@ -307,8 +307,9 @@ def _searched(claimed: Claimed, item: ItemResult, problem: Problem, options: Opt
     found = replace(combined(result.outcomes), stats=item.stats | result.stats)
     found = replace(found, semantics=item.semantics, warnings=item.warnings)
     if found.verdict == Verdict.VERIFIED:
-        return _checked(replace(claimed, outcomes=result.outcomes), found, problem, options, budget)
-    return found if found.verdict == Verdict.FALSIFIED else replace(item, verdict=str(Verdict.UNKNOWN))
+        found = _checked(replace(claimed, outcomes=result.outcomes), found, problem, options, budget)
+    decided = found.certificate is not None or found.verdict == Verdict.FALSIFIED
+    return found if decided else replace(item, verdict=str(Verdict.UNKNOWN))
 
 
 def _computed(problem: Problem, item: ItemResult, budget: Budget, why: str | None) -> ItemResult:
