@@ -7,8 +7,8 @@ digits: the zoo's 64-... network and scikit-learn's digits; patterns from the tr
 the test split. mnist-N: mnist-net_256xN of VNN-COMP 2022 and the 15 images of its instances. There are no MNIST data
 here: patterns are mined from scikit-learn's 8 x 8 digits, enlarged to 28 x 28, four fifths of them, from the 15 images
 and from noise around these; coverage is on the last fifth, so it is that of enlarged digits, not of MNIST.
-Every radius has a certificate that the checker accepted. `inhabited`: inputs within the radius that follow the pattern
-were found; else the statement may hold because there are none, and the gain is not counted.
+A line an input says how each radius was proved, and how surely (checked: the checker accepted its certificate).
+`inhabited`: inputs within the radius that follow the pattern were found; else the statement may hold for want of them.
 """
 
 from __future__ import annotations

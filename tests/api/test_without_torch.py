@@ -46,6 +46,7 @@ def test_what_supervises_imports_nothing_that_computes(modules: tuple[str, ...],
     assert not (HEAVY | more) & found
 
 
+@pytest.mark.slow
 def test_a_server_that_has_answered_everything_has_loaded_none_of_it(tmp_path: Path) -> None:
     found = loaded("import sys, everything_kit; everything_kit.ask(sys.argv[1])", str(tmp_path))
     assert "provenn.api.routes.jobs" in found
