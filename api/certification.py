@@ -47,6 +47,9 @@ called `computed` where no certificate can be made: above what float64 can lose 
 TRIED = 32
 """Points of a case that the executor runs before anything is called `computed`."""
 
+AGAIN = 0.5
+"""Of the time that is left, for a search after a proof that failed: other specifications wait."""
+
 
 @dataclass(frozen=True)
 class Options:
@@ -303,7 +306,7 @@ def _checked(claimed: Claimed, item: ItemResult, problem: Problem, options: Opti
 
 def _searched(claimed: Claimed, item: ItemResult, problem: Problem, options: Options, budget: Budget) -> ItemResult:
     """What branch and bound makes of an item whose proof failed; that item, unknown, where it is not decided."""
-    result = backend(BRANCHED).solve(problem, budget)
+    result = backend(BRANCHED).solve(problem, Budget(AGAIN * budget.left))
     found = replace(combined(result.outcomes), stats=item.stats | result.stats)
     found = replace(found, semantics=item.semantics, warnings=item.warnings)
     if found.verdict == Verdict.VERIFIED:
