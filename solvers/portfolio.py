@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from provenn.solvers.alpha_crown import AlphaCrown
 from provenn.solvers.attack import Attack
@@ -116,6 +117,21 @@ BACKENDS: dict[str, type[Backend]] = {
         AutoLirpaAlphaCrown,
     )
 }
+
+
+def described() -> list[dict[str, Any]]:
+    """Every method, in words and sorted lists: what it can do here."""
+    return [
+        {
+            "name": backend.name,
+            "summary": backend.summary,
+            "verdicts": sorted(backend.verdicts),
+            "norms": sorted(backend.norms),
+            "gpu": backend.gpu,
+            "status": backend.status(),
+        }
+        for backend in BACKENDS.values()
+    ]
 
 
 def backend(name: str) -> Backend:

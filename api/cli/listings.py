@@ -70,19 +70,9 @@ def operators() -> list[dict[str, Any]]:
 
 def backends() -> list[dict[str, Any]]:
     """Every method and what it can do here."""
-    from provenn.solvers.portfolio import BACKENDS
+    from provenn.solvers.portfolio import described
 
-    return [
-        {
-            "name": backend.name,
-            "summary": backend.summary,
-            "verdicts": sorted(backend.verdicts),
-            "norms": sorted(backend.norms),
-            "gpu": backend.gpu,
-            "status": backend.status(),
-        }
-        for backend in BACKENDS.values()
-    ]
+    return described()
 
 
 def facts(values: Mapping[str, Any]) -> RenderableType:

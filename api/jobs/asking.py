@@ -17,20 +17,9 @@ class ListBackends:
 
     def run(self, reporter: Reporter) -> dict[str, Any]:
         """`backends`: of each the fields of `BackendInfo`."""
-        from provenn.solvers.portfolio import BACKENDS
+        from provenn.solvers.portfolio import described
 
-        found = [
-            {
-                "name": backend.name,
-                "summary": backend.summary,
-                "verdicts": sorted(backend.verdicts),
-                "norms": sorted(backend.norms),
-                "gpu": backend.gpu,
-                "status": backend.status(),
-            }
-            for backend in BACKENDS.values()
-        ]
-        return {"backends": found}
+        return {"backends": described()}
 
 
 @dataclass(frozen=True)
