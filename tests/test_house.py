@@ -43,6 +43,15 @@ def test_nothing_is_swallowed_and_nothing_is_executed(path: Path) -> None:
             assert node.func.id not in ("eval", "exec"), f"line {node.lineno}"
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("test_*.py")), ids=lambda p: p.name)
+def test_what_tests_are_called_does_not_depend_on_the_clock(path: Path) -> None:
+    """Workers that collect a second apart must find the same tests, or none of them is run."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        calls = (c for d in getattr(node, "decorator_list", ()) for c in ast.walk(d) if isinstance(c, ast.Call))
+        names = {ast.unparse(call.func).rpartition(".")[2] for call in calls}
+        assert not names & {"now", "utcnow", "today", "time", "monotonic", "getpid", "uuid4", "mkdtemp"}
+
+
 def test_modules_of_tests_have_names_of_their_own() -> None:
     """Which one a worker imports would depend on the order otherwise."""
     names = [path.name for path in (ROOT / "tests").rglob("*.py") if path.name != "conftest.py"]
