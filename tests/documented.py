@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +29,20 @@ def command_lines() -> Iterator[tuple[str, list[str]]]:
                     yield document.name, shlex.split(found[1].rstrip("& "))
 
 
+@cache
+def program() -> Any:
+    """The whole command, as typer builds it."""
+    return typer.main.get_command(app)
+
+
 def commands() -> dict[str, Any]:
-    """Name -> command, as typer built it."""
-    group: Any = typer.main.get_command(app)
-    return dict(group.commands)
+    """Name -> command."""
+    return dict(program().commands)
 
 
 def parse(arguments: Sequence[str]) -> None:
     """Understands a command line without running it.   Raises: TyperException if it is not one."""
-    group: Any = typer.main.get_command(app)
+    group = program()
     try:
         with group.make_context("provenn", list(arguments)) as context:
             name, command, rest = group.resolve_command(context, list(arguments))
