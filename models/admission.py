@@ -34,6 +34,11 @@ class Admitted:
     output: Variable
     input_type: np.dtype[Any]
 
+    @property
+    def output_type(self) -> np.dtype[Any]:
+        """As the file declares it: a Cast may part it from the input's."""
+        return np.dtype(FLOATS[self.file.model.graph.output[0].type.tensor_type.elem_type])
+
 
 def admit(data: bytes, files: Mapping[str, bytes] | None = None, limits: Limits | None = None) -> onnx.ModelProto:
     """The model of an ONNX file (gzip or not) that can be verified; external data come from the bundle `files` alone.
@@ -69,6 +74,7 @@ def _planned(file: OnnxFile, limits: Limits) -> Admitted:
         raise InvalidModel(f"output '{name}' does not depend on the input; there is nothing to verify")
     if not isinstance(output, Variable):
         raise InvalidModel(f"output '{name}' is {output.kind}; a network to verify must compute numbers")
+    _require_computed(graph.output[0], "output")
     _require_declared(graph, values)
     kind = np.dtype(FLOATS[declared.type.tensor_type.elem_type])
     return Admitted(file, plan, declared.name, value, name, _led(plan, output, name), kind)
@@ -128,6 +134,12 @@ def _only_output(outputs: list[str]) -> str:
     return outputs[0]
 
 
+def _require_computed(declared: ValueInfoProto, what: str) -> None:
+    kind = declared.type.tensor_type.elem_type
+    if not declared.type.HasField("tensor_type") or kind not in COMPUTED:
+        raise InvalidModel(f"{what} '{declared.name}' has element type {type_name(kind)}; it must be FLOAT or DOUBLE")
+
+
 def _input_shape(declared: ValueInfoProto, limits: Limits) -> tuple[Shape, bool]:
     """(ONNX shape at batch 1, whether the first axis is the batch): it is, where there are two axes or more.
 
@@ -136,8 +148,7 @@ def _input_shape(declared: ValueInfoProto, limits: Limits) -> tuple[Shape, bool]
     """
     what = f"input '{declared.name}'"
     kind = declared.type.tensor_type
-    if not declared.type.HasField("tensor_type") or kind.elem_type not in COMPUTED:
-        raise InvalidModel(f"{what} has element type {type_name(kind.elem_type)}; it must be FLOAT or DOUBLE")
+    _require_computed(declared, "input")
     if not kind.HasField("shape"):
         raise InvalidModel(f"{what} declares no shape; export the network with a fixed one (the batch may be symbolic)")
     shape = []

@@ -201,6 +201,8 @@ class Composition:
         """A network of the value, which has as many entries as it takes inputs.   Raises: InvalidModel."""
         if found.input_type != np.dtype(np.float32):
             raise InvalidModel(f"network '{prefix}' computes in {found.input_type}; export it in float32")
+        if found.output_type != np.dtype(np.float32):
+            raise InvalidModel(f"network '{prefix}' ends in {found.output_type}; export it in float32")
         if len(found.input.shape) != 2:
             value = self.node("Reshape", [value, self.constant(np.array(found.input.shape, np.int64))])
         nodes, stored = renamed(found, prefix, value)

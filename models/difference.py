@@ -50,3 +50,7 @@ def _require_alike(f: Admitted, g: Admitted) -> None:
         raise InvalidModel(
             f"the first network computes in {f.input_type}, the second in {g.input_type}; export both with the same"
         )
+    if f.output_type != g.output_type:
+        raise InvalidModel(
+            f"the first network's output is {f.output_type}, the second's {g.output_type}; export both with the same"
+        )

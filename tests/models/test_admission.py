@@ -233,8 +233,10 @@ def test_dynamic_or_batched_inputs_are_refused(shape: list[int | str | None], ma
     refused(with_input(shape), match)
 
 
-def test_inputs_must_be_one_tensor_of_floats() -> None:
+def test_inputs_must_be_one_tensor_of_floats_and_so_must_the_output() -> None:
     refused(with_input([1, 3], TensorProto.INT64), "input 'x' has element type INT64; it must be FLOAT or DOUBLE")
+    whole = changed(lambda m: setattr(m.graph.output[0].type.tensor_type, "elem_type", TensorProto.INT64))
+    refused(whole, "output 'y' has element type INT64; it must be FLOAT or DOUBLE")
     shapeless = relu_model((1, 3))
     shapeless.graph.input[0].type.tensor_type.ClearField("shape")
     refused(shapeless, "shape")

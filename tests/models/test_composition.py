@@ -14,6 +14,7 @@ from onnx_kit import Array, model
 from provenn.models.admission import admitted
 from provenn.models.composition import INPUT, Composition, converted, network
 from provenn.models.executor import OnnxExecutor
+from provenn.verifier.errors import InvalidModel
 
 IMAGE = (1, 4, 6, 6)
 CHANNELS = tuple(np.float32([0.5, 1, 2, 3]) for _ in range(4))
@@ -84,3 +85,11 @@ def test_a_value_without_axes_stays_without() -> None:
     x = np.float32([[1, 2, 3]])
     np.testing.assert_array_equal(OnnxExecutor(given).run(x), [[-6]])
     np.testing.assert_array_equal(OnnxExecutor(composed).run(x), [[-6]])
+
+
+def test_a_network_that_ends_in_another_type_is_refused() -> None:
+    given = model([helper.make_node("Cast", ["x"], ["y"], to=onnx.TensorProto.DOUBLE)], (1, 3))
+    given.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
+    part = network(given.SerializeToString(), "network")
+    with pytest.raises(InvalidModel, match="network 'part/' ends in float64; export it in float32"):
+        Composition(3, 17).through(part, "part/", INPUT)

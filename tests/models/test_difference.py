@@ -40,6 +40,13 @@ def affine(shape: Sequence[int | str] = ("n", 4), outputs: int = 3, opset: int =
     return made
 
 
+def cast(made: onnx.ModelProto) -> onnx.ModelProto:
+    """The same numbers, as float64."""
+    made.graph.node.append(helper.make_node("Cast", ["y"], ["z"], to=TensorProto.DOUBLE))
+    made.graph.output[0].CopyFrom(helper.make_tensor_value_info("z", TensorProto.DOUBLE, ["n", 3]))
+    return made
+
+
 def agrees(first: onnx.ModelProto, second: onnx.ModelProto) -> bytes:
     """The difference, held against onnxruntime on both, on the graph and in the kernel."""
     f, g = first.SerializeToString(), second.SerializeToString()
@@ -158,6 +165,7 @@ def test_a_conversion_that_fails_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
         (affine(("n", 2, 2)), r"inputs of shape \[1, 4\] at batch 1, the second of \[1, 2, 2\]"),
         (affine(outputs=2), r"first network has outputs of shape \[1, 3\] at batch 1, the second of \[1, 2\]"),
         (affine(dtype=TensorProto.DOUBLE), "first network computes in float32, the second in float64"),
+        (cast(affine()), "first network's output is float32, the second's float64"),
     ],
 )
 def test_networks_that_cannot_be_compared_are_refused(second: onnx.ModelProto, message: str) -> None:
