@@ -10,6 +10,7 @@ import json
 import operator
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -64,13 +65,12 @@ def robustness(
 
 
 def from_cases(cases: Sequence[Case]) -> Specification:
-    """The JSON form, kind "cases", of these very cases.   Raises: InvalidSpecification if one has a ball."""
-    if any(case.inputs.ball is not None for case in cases):
-        raise InvalidSpecification('kind "cases" has boxes only; a ball is written by kind "robustness"')
+    """The JSON form, kind "cases", of these very cases."""
     listed = [
         {
             "lower": [written(v) for v in case.inputs.exact_lower],
             "upper": [written(v) for v in case.inputs.exact_upper],
+            **_written_ball(case.inputs.ball),
             **_written_constraints(case.inputs.constraints),
             "unsafe": [
                 {"C": [[written(c) for c in row] for row in clause.matrix], "d": [written(d) for d in clause.bound]}
@@ -80,6 +80,13 @@ def from_cases(cases: Sequence[Case]) -> Specification:
         for case in cases
     ]
     return parse_json(_text({"format": FORMAT, "kind": "cases", "cases": listed}))
+
+
+def _written_ball(ball: Ball | None) -> dict[str, Any]:
+    if ball is None:
+        return {}
+    centre = [written(x) for x in ball.centre]
+    return {"ball": {"input": centre, "epsilon": written(ball.radius), "norm": str(int(ball.norm))}}
 
 
 def _written_constraints(constraints: Sequence[Constraint]) -> dict[str, Any]:
@@ -223,26 +230,50 @@ def _index(value: Any, where: str, limit: int) -> int:
 
 
 def _case(data: Any, where: str, together: bool = True) -> Case:
-    """{"lower": .., "upper": .., "unsafe": [{"C": .., "d": ..}, ..]}, "constraints": {"P": .., "q": ..} or absent."""
-    _require(data, where, ("lower", "upper", "unsafe"), ("constraints",))
+    """{"lower": .., "upper": .., "unsafe": [{"C": .., "d": ..}, ..]}; "ball", "constraints": {"P": .., "q": ..} or not.
+
+    The region is what lies in all of them.
+    """
+    _require(data, where, ("lower", "upper", "unsafe"), ("ball", "constraints"))
     lower, upper = _vector(data["lower"], f'{where}"lower"'), _vector(data["upper"], f'{where}"upper"')
     if len(lower) != len(upper) or not lower:
         raise InvalidSpecification(f'{where}"lower" has {len(lower)} numbers, "upper" {len(upper)}')
     unsafe = _list(data["unsafe"], f'{where}"unsafe"', "clauses")
     if not unsafe:
         raise InvalidSpecification(f'{where}"unsafe" is empty: there is nothing to prove')
+    ball = _ball(data["ball"], f'{where}"ball": ', len(lower)) if data.get("ball") is not None else None
     constraints = _constraints(data, where, len(lower))
     try:
-        inputs = InputSet(lower, upper, None, constraints)
+        inputs = InputSet(lower, upper, ball, constraints)
     except InvalidSpecification as error:
         raise InvalidSpecification(f"{where}empty region: {error}") from None
+    if ball is not None and not _meet(ball, lower, upper):
+        raise InvalidSpecification(f'{where}empty region: no point of the box is within "epsilon" of the "ball"')
     _require_possible(inputs, where, together)
     return Case(inputs, tuple(_clause(c, f'{where}"unsafe"[{k}]: ') for k, c in enumerate(unsafe)))
 
 
+def _ball(data: Any, where: str, inputs: int) -> Ball:
+    """{"input": .., "epsilon": .., "norm": "2" or "1"}."""
+    _require(data, where, ("input", "epsilon", "norm"))
+    centre = _vector(data["input"], f'{where}"input"')
+    if len(centre) != inputs:
+        raise InvalidSpecification(f'{where}"input" has {len(centre)} numbers for {inputs} inputs')
+    if data["norm"] not in NORMS[1:]:
+        raise InvalidSpecification(f'{where}"norm" must be one of the strings 2, 1, not {_shown(data["norm"])}')
+    return Ball(centre, _radius(data["epsilon"], f'{where}"epsilon"'), float(data["norm"]))
+
+
+def _radius(value: Any, where: str) -> Fraction:
+    radius = _number(value, where)
+    if radius < 0:
+        raise InvalidSpecification(f"{where} is {_shown(radius)}: it must not be negative")
+    return radius
+
+
 def _constraints(data: Any, where: str, inputs: int) -> tuple[Constraint, ...]:
     """Those of the member "constraints", if it is there: P x <= q."""
-    if "constraints" not in data:
+    if data.get("constraints") is None:
         return ()
     where = f'{where}"constraints": '
     _require(data["constraints"], where, ("P", "q"))
@@ -300,24 +331,30 @@ def _robustness(data: Any) -> Case:
     centre = _vector(data["input"], '"input"')
     if not centre:
         raise InvalidSpecification('"input" is empty')
-    radius = _number(data["epsilon"], '"epsilon"')
-    if radius < 0:
-        raise InvalidSpecification(f'"epsilon" is {_shown(radius)}: it must not be negative')
+    radius = _radius(data["epsilon"], '"epsilon"')
     norm = data["norm"]
     if norm not in NORMS:
         raise InvalidSpecification(f'"norm" must be one of the strings {", ".join(NORMS)}, not {_shown(norm)}')
-    lower, upper = _clipped(centre, radius, data.get("clip"))
-    ball = None if norm == "inf" else Ball(centre, radius, float(norm))
-    if ball is not None:
-        _require_meeting(ball, lower, upper)
-    inputs = InputSet(lower, upper, ball, _constraints(data, "", len(lower)))
+    ends = None if data.get("clip") is None else _ends(data["clip"])
+    inputs = replace(around(centre, radius, norm, ends), constraints=_constraints(data, "", len(centre)))
     _require_possible(inputs, "", True)
     return Case(inputs, _rivals(data))
 
 
-def _clipped(centre: Vector, radius: Fraction, clip: Any) -> tuple[Vector, Vector]:
+def around(centre: Vector, radius: Fraction, norm: str, clip: tuple[Fraction, Fraction] | None) -> InputSet:
+    """The inputs within a radius of the centre, in a norm of NORMS, every coordinate in the clip range.
+
+    Raises: InvalidSpecification where there are none.
+    """
+    lower, upper = _clipped(centre, radius, clip)
+    ball = None if norm == "inf" else Ball(centre, radius, float(norm))
+    if ball is not None and not _meet(ball, lower, upper):
+        raise InvalidSpecification('empty region: "input" is further than "epsilon" from the "clip" range')
+    return InputSet(lower, upper, ball)
+
+
+def _clipped(centre: Vector, radius: Fraction, ends: tuple[Fraction, Fraction] | None) -> tuple[Vector, Vector]:
     """[x - radius, x + radius] cut by the clip range.   Raises: InvalidSpecification where that is empty."""
-    ends = None if clip is None else _ends(clip)
     distinct = {id(x): x for x in centre}
     reached = {key: _reached(x, radius, ends) for key, x in distinct.items()}
     for i, x in enumerate(centre):
@@ -328,14 +365,14 @@ def _clipped(centre: Vector, radius: Fraction, clip: Any) -> tuple[Vector, Vecto
     return lower, upper
 
 
-def _ends(clip: Any) -> Vector:
+def _ends(clip: Any) -> tuple[Fraction, Fraction]:
     ends = _vector(clip, '"clip"')
     if len(ends) != 2 or ends[0] > ends[1]:
         raise InvalidSpecification(f'"clip" must be [lowest, highest], not {_shown([written(e) for e in ends])}')
-    return ends
+    return ends[0], ends[1]
 
 
-def _reached(x: Fraction, radius: Fraction, clip: Vector | None) -> tuple[Fraction, Fraction] | None:
+def _reached(x: Fraction, radius: Fraction, clip: tuple[Fraction, Fraction] | None) -> tuple[Fraction, Fraction] | None:
     """[x - radius, x + radius] cut by the clip range, None if that is empty: whole numbers over one denominator."""
     (top, bottom), (reach, unit) = x.as_integer_ratio(), radius.as_integer_ratio()
     low, high, scale = top * unit - reach * bottom, top * unit + reach * bottom, bottom * unit
@@ -348,13 +385,12 @@ def _reached(x: Fraction, radius: Fraction, clip: Vector | None) -> tuple[Fracti
     return lower, clip[1] if high * other >= last * scale else Fraction(high, scale)
 
 
-def _require_meeting(ball: Ball, lower: Vector, upper: Vector) -> None:
-    """Raises: InvalidSpecification if the point of the box next to the centre is outside the ball."""
+def _meet(ball: Ball, lower: Vector, upper: Vector) -> bool:
+    """Whether the point of the box next to the centre is in the ball."""
     ends = zip(ball.centre, lower, upper, strict=True)
     outside = [low - x if _less(x, low) else x - high for x, low, high in ends if _less(x, low) or _less(high, x)]
     power = int(ball.norm)
-    if sum((gap**power for gap in outside), Fraction(0)) > ball.radius**power:
-        raise InvalidSpecification('empty region: "input" is further than "epsilon" from the "clip" range')
+    return sum((gap**power for gap in outside), Fraction(0)) <= ball.radius**power
 
 
 def _less(left: Fraction, right: Fraction) -> bool:

@@ -32,7 +32,7 @@ def top_k(
 ) -> Specification:
     """No input of the set has other top labels than these, or (where given) the top labels `target`.
 
-    Raises: InvalidSpecification as `changes` does, or if the set has a ball; ResourceLimit.
+    Raises: InvalidSpecification as `changes` does, ResourceLimit.
     """
     return from_cases([Case(inputs, changes(labels, outputs, ordered=ordered, target=target))])
 

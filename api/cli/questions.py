@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice
@@ -36,12 +36,13 @@ CHUNK = 256
 class Questions:
     """What is asked, point by point, in the order of the answers: all radii of an input, then the next input.
 
-    batch: the inputs of robustness questions.
+    batch: the inputs of robustness questions. said: in words, what was asked so far with --top-k.
     """
 
     points: tuple[Point, ...]
     specifications: Iterator[Specification]
     batch: Batch | None = None
+    said: Sequence[str] = ()
 
 
 def from_stated(path: Path, stated: Stated, model: LoadedModel) -> Questions:
@@ -64,7 +65,8 @@ def from_options(asked: Robustness, model: LoadedModel) -> Questions:
     inputs = read_inputs(asked.inputs, model.graph.input_shape)
     points = tuple(Point(i, float(exact(e))) for i in range(len(inputs)) for e in asked.epsilons)
     if asked.top is not None:
-        return Questions(points, _of_top(asked, asked.top, inputs, model))
+        said: list[str] = []
+        return Questions(points, _of_top(asked, asked.top, inputs, model, said), said=said)
     try:
         labels = read_labels(asked.labels or "", len(inputs))
     except ValueError as reason:
@@ -90,14 +92,19 @@ def from_options(asked: Robustness, model: LoadedModel) -> Questions:
     return Questions(points, specifications(), Batch(inputs, labels, asked.norm, asked.target))
 
 
-def _of_top(asked: Robustness, k: int, inputs: NDArray[np.floating], model: LoadedModel) -> Iterator[Specification]:
-    """The k labels that the network has at each input stay.   Raises: InvalidSpecification."""
-    about = {"format": FORMAT, "kind": "top-k", "clip": asked.clip, "k": k, "ordered": asked.ordered}
+def _of_top(
+    asked: Robustness, k: int, inputs: NDArray[np.floating], model: LoadedModel, said: list[str]
+) -> Iterator[Specification]:
+    """The k labels that the network has at each input stay; said: gets each in words.   Raises: InvalidSpecification."""
+    about = {"format": FORMAT, "kind": "top-k", "k": k, "ordered": asked.ordered}
+    about |= {"norm": asked.norm, "clip": asked.clip}
     for values in inputs.tolist():
         centre = tuple(map(Fraction, values))
         for epsilon in asked.epsilons:
             document = top_k.Document.model_validate({**about, "input": centre, "epsilon": exact(epsilon)})
-            yield top_k.specified(document, model.executor)[0]
+            specification, labels = top_k.specified(document, model.executor)
+            said.append(top_k.words(document, labels))
+            yield specification
 
 
 def answer(model: LoadedModel, questions: Questions, options: Options, bar: Bar) -> list[ItemResult]:

@@ -53,8 +53,6 @@ class Robustness:
         for option, given in (("--label", self.labels is not None), ("--target", self.target is not None)):
             if given:
                 raise BadParameter("does not go with --top-k, whose labels are the network's own", param_hint=option)
-        if self.norm != "inf":
-            raise BadParameter("with --top-k the radius is of every coordinate: norm inf", param_hint="--norm")
 
 
 def _require_radius(text: str) -> None:

@@ -1,26 +1,25 @@
 """Kind "ball": all inputs within a distance of one, in a norm; class that must win, or clauses that must not hold.
 
-With a class it is what kind "robustness" says. The checker reads clauses over boxes: in the norms 2 and 1 a ball with
-`unsafe` is refused.
+With a class it is what kind "robustness" says.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from provenn.models.admission import admitted
 from provenn.models.specification import fields
-from provenn.models.specification.fields import Norm, Positive, Range, Vector, fails, validated
+from provenn.models.specification.fields import Norm, Positive, Range, Vector, validated
 from provenn.models.specification.outputs import Goal
 from provenn.models.specification.stated import Stated
 from provenn.verifier.errors import InvalidSpecification
 from provenn.verifier.numbers import written
 from provenn.verifier.spec import Case, Specification
-from provenn.verifier.spec_json import from_cases, parse_json
+from provenn.verifier.spec_json import around, from_cases, parse_json
 
 
 class Document(Goal):
@@ -32,12 +31,6 @@ class Document(Goal):
     norm: Norm = "inf"
     clip: Range | None = Field(None, description="the range that every input stays in, such as [0, 1]")
 
-    @model_validator(mode="after")
-    def _clauses_over_boxes(self) -> Self:
-        if self.unsafe and self.norm != "inf":
-            raise fails("in the norms 2 and 1 only classes are compared: give label, or the norm inf", "unsafe")
-        return self
-
 
 def stated(document: Mapping[str, Any], model: bytes, files: Callable[[str], bytes]) -> Stated:
     """The network itself, and the ball.   Raises: InvalidSpecification naming the key; as for any network."""
@@ -47,20 +40,22 @@ def stated(document: Mapping[str, Any], model: bytes, files: Callable[[str], byt
     inputs, outputs = sizes
     if len(asked.input) != inputs:
         raise InvalidSpecification(f'"input" has {len(asked.input)} numbers, but the network has {inputs} inputs')
-    region = _robustness(asked, asked.label or 0, outputs)
-    if asked.unsafe:
-        region = from_cases([Case(region.cases[0].inputs, asked.excluded(outputs))])
-    return Stated(model, region, f"{asked.wins} for {fields.around(asked.epsilon, asked.norm, asked.clip)}")
+    if asked.label is None:
+        near = around(asked.input, asked.epsilon, asked.norm, asked.clip)
+        said = from_cases([Case(near, asked.excluded(outputs))])
+    else:
+        said = _robustness(asked, asked.label, outputs)
+    return Stated(model, said, f"{asked.wins} for {fields.around(asked.epsilon, asked.norm, asked.clip)}")
 
 
 def _robustness(asked: Document, label: int, outputs: int) -> Specification:
-    """The ball as kind "robustness" has it: of clauses that do not compare classes, its region alone matters."""
+    """As kind "robustness" writes it."""
     members: dict[str, Any] = {
         "format": asked.format,
         "kind": "robustness",
         "input": [written(x) for x in asked.input],
         "label": label,
-        "outputs": max(2, outputs) if asked.unsafe else outputs,
+        "outputs": outputs,
         "target": asked.target,
         "epsilon": written(asked.epsilon),
         "norm": asked.norm,

@@ -33,12 +33,21 @@ class Robustness(Document):
     constraints: Constraints | None = None
 
 
+class Ball(Table):
+    """The inputs within epsilon of `input`, in the l2 or l1 norm."""
+
+    input: Vector = Field(description="the centre, flat, in C order")
+    epsilon: Positive = Field(description="the radius")
+    norm: Literal["2", "1"]
+
+
 class Case(Table):
-    """A box of inputs, and what must not come out."""
+    """A box of inputs (what lies in the ball, too), and what must not come out."""
 
     lower: Vector
     upper: Vector
     unsafe: Annotated[tuple[Unsafe, ...], Field(min_length=1)]
+    ball: Ball | None = None
     constraints: Constraints | None = None
 
 
@@ -49,6 +58,7 @@ class Box(Document):
     lower: Vector
     upper: Vector
     unsafe: Annotated[tuple[Unsafe, ...], Field(min_length=1)]
+    ball: Ball | None = None
     constraints: Constraints | None = None
 
 

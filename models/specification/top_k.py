@@ -1,4 +1,4 @@
-"""Kind "top-k": within a radius of an input (in every coordinate) the k largest outputs keep their labels.
+"""Kind "top-k": within a radius of an input, in a norm, the k largest outputs keep their labels.
 
 In order, or as a set; or only one other list of labels must not take their place. See verifier.top_k for what counts.
 """
@@ -13,12 +13,13 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from provenn.models.reading import Executor, executor
+from provenn.models.specification import fields
 from provenn.models.specification.fields import Document as Base
-from provenn.models.specification.fields import Positive, Range, Vector, Whole, fails, validated
+from provenn.models.specification.fields import Norm, Positive, Range, Vector, Whole, fails, validated
 from provenn.models.specification.stated import Stated
 from provenn.verifier.errors import InvalidSpecification
-from provenn.verifier.numbers import written
 from provenn.verifier.spec import InputSet, Specification
+from provenn.verifier.spec_json import around
 from provenn.verifier.top_k import top_k
 
 Labels = Annotated[tuple[Whole, ...], Field(min_length=1)]
@@ -29,13 +30,14 @@ class Document(Base):
 
     kind: Literal["top-k"]
     input: Vector = Field(description="flat, in C order")
-    epsilon: Positive = Field(description="how far every coordinate may move")
+    epsilon: Positive = Field(description="the radius: in the norm inf, how far every coordinate may move")
+    norm: Norm = "inf"
     clip: Range | None = Field(None, description="the range that every coordinate stays in, such as [0, 1]")
     k: Annotated[Whole, Field(ge=1)] | None = Field(None, description="how many labels; null: as many as are given")
     labels: Labels | None = Field(
         None, description="largest output first; null: those that the network has at the input"
     )
-    ordered: bool = Field(True, description="whether their order must stay, too; else they stay as a set")
+    ordered: bool = Field(True, strict=True, description="whether their order must stay, too; else they stay as a set")
     target: Labels | None = Field(None, description="the only labels that must not take their place; null: any others")
 
     @model_validator(mode="after")
@@ -46,20 +48,11 @@ class Document(Base):
             raise fails(f"they are {len(self.labels)}, but k is {self.k}", "labels")
         return self
 
-    def box(self, inputs: int) -> InputSet:
+    def near(self, inputs: int) -> InputSet:
         """The inputs, of a network of so many.   Raises: InvalidSpecification if they do not fit, or are none."""
         if len(self.input) != inputs:
             raise InvalidSpecification(f'"input" has {len(self.input)} numbers, the network has {inputs} inputs')
-        if self.clip is None:
-            lower = tuple(x - self.epsilon for x in self.input)
-            return InputSet(lower, tuple(x + self.epsilon for x in self.input))
-        lowest, highest = self.clip
-        for i, x in enumerate(self.input):
-            if x + self.epsilon < lowest or x - self.epsilon > highest:
-                reason = f'empty region: "input"[{i}] is {float(x)!r}, further than "epsilon" from the "clip" range'
-                raise InvalidSpecification(reason)
-        lower = tuple(max(x - self.epsilon, lowest) for x in self.input)
-        return InputSet(lower, tuple(min(x + self.epsilon, highest) for x in self.input))
+        return around(self.input, self.epsilon, self.norm, self.clip)
 
 
 def stated(document: Mapping[str, Any], model: bytes, files: Callable[[str], bytes]) -> Stated:
@@ -69,13 +62,13 @@ def stated(document: Mapping[str, Any], model: bytes, files: Callable[[str], byt
     """
     asked = validated(Document, document)
     specification, labels = specified(asked, executor(model))
-    return Stated(model, specification, _words(asked, labels))
+    return Stated(model, specification, words(asked, labels))
 
 
 def specified(asked: Document, network: Executor) -> tuple[Specification, tuple[int, ...]]:
     """What a document says of a network, and the labels that stay.   Raises: InvalidSpecification; ResourceLimit."""
     outputs = prod(network.output_shape)
-    box = asked.box(prod(network.input_shape))
+    near = asked.near(prod(network.input_shape))
     if asked.k is not None and asked.k > outputs:
         raise InvalidSpecification(f'"k" is {asked.k}, but the network has {outputs} outputs')
     labels = asked.labels
@@ -83,7 +76,7 @@ def specified(asked: Document, network: Executor) -> tuple[Specification, tuple[
         assert asked.k is not None
         x = np.array([float(v) for v in asked.input], np.float32).reshape(1, *network.input_shape)
         labels = largest(network.run(x)[0], asked.k)
-    return top_k(box, labels, outputs, ordered=asked.ordered, target=asked.target), labels
+    return top_k(near, labels, outputs, ordered=asked.ordered, target=asked.target), labels
 
 
 def largest(outputs: np.ndarray, k: int) -> tuple[int, ...]:
@@ -91,9 +84,9 @@ def largest(outputs: np.ndarray, k: int) -> tuple[int, ...]:
     return tuple(np.argsort(-outputs.ravel(), kind="stable")[:k].tolist())
 
 
-def _words(asked: Document, labels: tuple[int, ...]) -> str:
-    ends = "" if asked.clip is None else f" and within [{written(asked.clip[0])}, {written(asked.clip[1])}]"
-    place = f"for every input at most {written(asked.epsilon)} from the given one in every coordinate{ends}"
+def words(asked: Document, labels: tuple[int, ...]) -> str:
+    """What a document says where these are the labels that stay."""
+    place = f"for {fields.around(asked.epsilon, asked.norm, asked.clip)}"
     manner = "in this order" if asked.ordered else "in any order"
     if asked.target is None:
         return f"The largest outputs are {_listed(labels)}, {manner}, {place}."

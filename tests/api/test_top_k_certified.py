@@ -46,6 +46,12 @@ def order(model: bytes, x: np.ndarray) -> list[int]:
         ({"labels": [1, 0], "epsilon": "0.01"}, "falsified"),  # the input itself has them in another order
         ({"k": 4, "epsilon": "0.12"}, "verified"),
         ({"k": 1, "epsilon": "0.2", "clip": [0.1, 0.8]}, "falsified"),
+        ({"k": 3, "epsilon": "0.176", "norm": "2"}, "verified"),  # sqrt(2)/8 = 0.17678
+        ({"k": 3, "epsilon": "0.177", "norm": "2"}, "falsified"),
+        ({"k": 2, "epsilon": "0.249", "norm": "1", "ordered": False}, "verified"),
+        ({"k": 2, "epsilon": "0.251", "norm": "1", "ordered": False}, "falsified"),
+        ({"labels": [0, 1], "target": [1, 2], "epsilon": "0.353", "norm": "2"}, "verified"),  # sqrt(2)/4 = 0.35355
+        ({"labels": [0, 1], "target": [1, 2], "epsilon": "0.36", "norm": "2"}, "falsified"),
     ],
 )
 def test_of_the_identity_every_verdict_is_known(asked: dict[str, Any], verdict: str) -> None:
@@ -119,11 +125,13 @@ def test_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
     assert run(*about, "0.13").code == 10
     assert run(*about, "0.12", "--unordered").code == 0
     assert run(*about, "0.13", "--unordered").code == 10
+    assert run(*about, "0.176", "--norm", "2").code == 0
+    assert run(*about, "0.177", "--norm", "2").code == 10
     (tmp_path / "top.json").write_text(json.dumps(document(k=2)))
     by_file = run("certify", model, "--spec", tmp_path / "top.json", "--out", tmp_path)
     assert by_file.code == 0
     assert run("check", tmp_path / "certificate.zip", "--model", model).code == 0
-    for given in (["--label", "0"], ["--target", "1"], ["--norm", "2"], ["--method", "lipschitz"]):
+    for given in (["--label", "0"], ["--target", "1"], ["--method", "lipschitz"]):
         refused = run(*about, "0.1", *given)
         assert refused.code == 2
         assert given[0] in refused.err or "--top-k" in refused.err

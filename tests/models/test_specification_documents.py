@@ -248,16 +248,28 @@ def test_what_the_checker_reads_is_not_read_twice() -> None:
 
 VALID: dict[str, list[dict[str, Any]]] = {
     "robustness": [ROBUST, ROBUST | {"clip": [0, 1], "target": 1}, ROBUST | {"clip": None, "epsilon": "1/2"}],
-    "box": [BOX, BOX | {"constraints": {"P": [[1, 1]], "q": ["3/2"]}}],
+    "box": [
+        BOX,
+        BOX | {"constraints": {"P": [[1, 1]], "q": ["3/2"]}},
+        BOX | {"ball": {"input": [0, 0.5], "epsilon": 1, "norm": "2"}},
+        BOX | {"ball": None, "constraints": None},
+    ],
     "cases": [CASES],
     "ball": [BALL, BALL | {"norm": "1", "target": 2}],
+    "top-k": [{"format": FORMAT, "kind": "top-k", "input": INPUT, "epsilon": 0.1, "k": 2, "norm": "2"}],
     "perturbation": [perturbation(BRIGHT), perturbation(PATCH, BRIGHT, clip=[0, 1], layout="chw", shape=[1, 4, 4])],
     "monotone": [RISING | AROUND, RISING | {"domain": "d.json"}],
     "vnnlib": [{"format": FORMAT, "kind": "vnnlib", "file": "p.vnnlib"}],
 }
 WRONG: dict[str, list[dict[str, Any]]] = {
     "robustness": [ROBUST | {"norm": 2}, ROBUST | {"label": -1}, ROBUST | {"more": 1}, ROBUST | {"clip": [0]}],
-    "box": [BOX | {"lower": []}, BOX | {"unsafe": []}, BOX | {"unsafe": [{"C": [[1, 0]]}]}, BOX | {"lower": None}],
+    "box": [
+        BOX | {"lower": []},
+        BOX | {"unsafe": []},
+        BOX | {"unsafe": [{"C": [[1, 0]]}]},
+        BOX | {"lower": None},
+        BOX | {"ball": {"input": [0, 0.5], "epsilon": 1, "norm": "inf"}},
+    ],
     "cases": [CASES | {"cases": []}, CASES | {"cases": [BOX]}],
 }
 

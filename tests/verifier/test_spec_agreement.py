@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from provenn.verifier.check.specification import read_json, read_vnnlib
-from provenn.verifier.spec import Specification
-from provenn.verifier.spec_json import robustness
+from provenn.verifier.spec import Ball, Case, Clause, InputSet, Specification
+from provenn.verifier.spec_json import from_cases, robustness
 from provenn.verifier.spec_reader import read_specification
 from provenn.verifier.vnnlib import parse_vnnlib
 
@@ -55,6 +56,20 @@ def test_competition_files(shared: Path, family: str, step: int) -> None:
 def test_robustness(values: list[float], epsilon: Any, norm: str, target: int | None, clip: Any) -> None:
     given_ = np.array(values, np.float32)
     specification = robustness(given_, label=1, epsilon=epsilon, norm=norm, target=target, outputs=3, clip=clip)
+    assert searched(specification) == checked(specification)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.fractions(-2, 2), st.fractions(0, 1)), min_size=1, max_size=3),
+    st.sampled_from([1.0, 2.0]),
+    st.sampled_from([1, Fraction(1, 3)]),
+)
+def test_balls_with_any_clauses(sides: list[tuple[Fraction, Fraction]], norm: float, radius: Fraction) -> None:
+    low, high = tuple(a for a, _ in sides), tuple(a + b for a, b in sides)
+    clauses = (Clause(((Fraction(1), Fraction(-1)), (Fraction(0), Fraction(1))), (Fraction(0), radius)),)
+    boxes = [InputSet(low, high, ball) for ball in (None, Ball(low, Fraction(radius), norm))]
+    specification = from_cases([Case(each, clauses) for each in boxes])
     assert searched(specification) == checked(specification)
 
 

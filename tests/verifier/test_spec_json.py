@@ -182,6 +182,7 @@ def test_bad_arguments_are_named(changes: dict[str, Any], message: str) -> None:
 ROBUST = {"format": FORMAT, "kind": "robustness", "input": ["0x1p-1", 0.25], "label": 0, "outputs": 2, "target": None}
 ROBUST |= {"epsilon": "1/255", "norm": "inf", "clip": None}
 BOX = {"format": FORMAT, "kind": "box", "lower": [0], "upper": [1], "unsafe": [{"C": [[1, "1/3"]], "d": [0.5]}]}
+BALL = {"input": ["-1/3"], "epsilon": "1/2", "norm": "2"}
 CASE = {name: BOX[name] for name in ("lower", "upper", "unsafe")}
 
 
@@ -239,6 +240,13 @@ def test_bytes_that_are_no_text(data: bytes) -> None:
         (BOX, {"unsafe": [{"C": [1], "d": [1]}]}, '"unsafe"[0]: "C"[0] must be a list of numbers'),
         (BOX, {"unsafe": [{"C": [[1], [1, 2]], "d": [1, 1]}]}, "it speaks of 1 and of 2 outputs"),
         (BOX, {"unsafe": [{"C": [[]], "d": [1]}]}, 'a row of "C" is empty'),
+        (BOX, {"ball": 3}, '"ball": an object with input, epsilon, norm was expected, not 3'),
+        (BOX, {"ball": {"input": [0], "norm": "2"}}, '"ball": "epsilon" is missing'),
+        (BOX, {"ball": {**BALL, "input": [0, 0]}}, '"ball": "input" has 2 numbers for 1 inputs'),
+        (BOX, {"ball": {**BALL, "epsilon": -1}}, '"ball": "epsilon" is -1: it must not be negative'),
+        (BOX, {"ball": {**BALL, "norm": "inf"}}, '"ball": "norm" must be one of the strings 2, 1, not "inf"'),
+        (BOX, {"ball": {**BALL, "norm": 2}}, '"ball": "norm" must be one of the strings 2, 1, not 2'),
+        (BOX, {"ball": {**BALL, "input": [2]}}, 'empty region: no point of the box is within "epsilon" of the "ball"'),
         (BOX, {"constraints": 3}, '"constraints": an object with P, q was expected, not 3'),
         (BOX, {"constraints": {"P": [[1]], "q": []}}, '"constraints": "P" has 1 rows, "q" 0 numbers'),
         (BOX, {"constraints": {"P": [[1, 2]], "q": [1]}}, '"constraints": "P"[0] has 2 numbers for 1 inputs'),
@@ -268,10 +276,13 @@ def test_a_missing_member_is_named(name: str) -> None:
         parse_json(json.dumps(data).encode())
 
 
-def test_a_ball_is_not_lost_on_writing() -> None:
-    inputs = InputSet((Fraction(0),), (Fraction(1),), Ball((Fraction(0),), Fraction(1), 2.0))
-    with pytest.raises(InvalidSpecification, match="boxes only"):
-        from_cases([Case(inputs, (Clause(((Fraction(1),),), (Fraction(0),)),))])
+@pytest.mark.parametrize("norm", [1.0, 2.0])
+def test_a_ball_is_not_lost_on_writing(norm: float) -> None:
+    ball = Ball((Fraction(-1, 3),), Fraction(1, 3), norm)
+    inputs = InputSet((Fraction(0),), (Fraction(1),), ball)
+    (case,) = from_cases([Case(inputs, (Clause(((Fraction(1),),), (Fraction(0),)),))]).cases
+    assert case.inputs.ball is not None
+    assert vars(case.inputs.ball) == vars(ball)
 
 
 def test_size_limits() -> None:
@@ -282,7 +293,10 @@ def test_size_limits() -> None:
     assert len(robustness([0.0], label=0, target=1, epsilon=0, outputs=10**5).cases[0].clauses) == 1
 
 
-SAMPLES = [json.dumps(data).encode() for data in (ROBUST, BOX, {"format": FORMAT, "kind": "cases", "cases": [CASE]})]
+SAMPLES = [
+    json.dumps(data).encode()
+    for data in (ROBUST, BOX, {**BOX, "ball": BALL}, {"format": FORMAT, "kind": "cases", "cases": [CASE]})
+]
 
 
 @settings(max_examples=300, deadline=None)

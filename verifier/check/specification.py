@@ -50,6 +50,7 @@ class Case(NamedTuple):
         lower, upper = [float_below(x) for x in self.lower], [float_below(-x) for x in self.upper]
         box = Box(np.array(lower), -np.array(upper))
         centre, radius, norm = self.ball or ((), ZERO, 0)
+        require(all(abs(c) < 2**1000 for c in centre), "specification", "the centre of a ball is out of range")
         return box, Ball(np.array([float_below(c) for c in centre]), -float_below(-radius), norm) if norm else None
 
 
@@ -91,10 +92,18 @@ def _vector(*values: Any) -> Vector:
 
 
 def _box(content: Any) -> Case:
-    lower, upper, unsafe = (_list(part) for part in _only(content, "lower", "upper", "unsafe"))
+    given, *parts = _only(content, "ball", "lower", "upper", "unsafe")
+    ball, (lower, upper, unsafe) = None if given is None else _ball(given), map(_list, parts)
     pairs = [[_list(part) for part in _only(clause, "C", "d")] for clause in unsafe]
     clauses = tuple(Clause(tuple(_vector(*_list(row)) for row in c), _vector(*d)) for c, d in pairs)
-    return Case(_vector(*lower), _vector(*upper), clauses)
+    return Case(_vector(*lower), _vector(*upper), clauses, ball)
+
+
+def _ball(content: Any) -> tuple[Vector, Fraction, int]:
+    given, epsilon, norm = _only(content, "input", "epsilon", "norm")
+    (radius,) = _vector(epsilon)
+    require(radius >= 0 and norm in ("2", "1"), "specification", "epsilon or norm of a ball is out of range")
+    return _vector(*_list(given)), radius, int(norm)
 
 
 def _robustness(content: Any) -> Case:

@@ -147,6 +147,25 @@ def test_cases_and_boxes() -> None:
     assert one.clauses[0].bound == (0, Fraction(1, 1000))
     both = read_json(json.dumps({"format": "provenn-specification/1", "kind": "cases", "cases": [box, box]}).encode())
     assert both == (one, one)
+    cut = {**box, "ball": {"input": [0, "1/3"], "epsilon": 2, "norm": "1"}}
+    (case,) = read_json(json.dumps({"format": "provenn-specification/1", "kind": "box", **cut}).encode())
+    assert case == one._replace(ball=((0, Fraction(1, 3)), 2, 1))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"norm": None}, {"norm": "inf"}, {"norm": 2}, {"epsilon": -1}, {"epsilon": None}, {"input": []}, {"clip": [0, 1]}],
+)
+def test_broken_balls_are_refused(changes: dict[str, Any]) -> None:
+    ball = {"input": [0], "epsilon": 1, "norm": "2", **changes}
+    box = {"lower": [0], "upper": [1], "unsafe": [{"C": [[1]], "d": [0]}], "ball": ball}
+    with pytest.raises(CertificateRejected):
+        read_json(json.dumps({"format": "provenn-specification/1", "kind": "box", **box}).encode())
+
+
+def test_centres_beyond_float64_are_refused() -> None:
+    with pytest.raises(CertificateRejected, match="the centre of a ball is out of range"):
+        read(norm="2", input=["1" + "0" * 399] * 3, clip=None).region()
 
 
 HEAD = "(declare-const X_0 Real)(declare-const X_1 Real)(declare-const Y_0 Real)(declare-const Y_1 Real)\n"
