@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from math import floor
+from math import floor, nextafter
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from provenn.api.certification import ItemResult, LoadedModel, Options, certify, load_model
+from provenn.api.results import Counterexample
 from provenn.models.activation_pattern import Labels, Mined, Pattern
 from provenn.models.executor import OnnxExecutor
 from provenn.models.limits import Limits
@@ -29,7 +30,7 @@ from provenn.models.specification.activation_pattern import KIND, stated
 from provenn.models.specification.stated import Stated
 from provenn.solvers.base import Budget, Progress, Verdict, silent
 from provenn.verifier.errors import InvalidSpecification
-from provenn.verifier.numbers import written
+from provenn.verifier.numbers import hexadecimal, spoken, written
 from provenn.verifier.spec import InputSet
 from provenn.verifier.spec_json import FORMAT, robustness
 
@@ -238,7 +239,7 @@ def verify(
     network = load_model(found.model)
     box = found.specification.cases[0].inputs
     apart = "excludes" in document
-    follower = None if apart else _follower(network, box, options.seed)
+    follower = None if apart else follower_in(network, box, options.seed)
     left = replace(options, seconds=max(0.0, budget.left))
     (item,) = certify(network, [found.specification], left, progress)
     if item.counterexample is not None:
@@ -258,7 +259,7 @@ def _replayed(model: bytes, found: Stated, item: ItemResult, x: NDArray[np.float
     return replace(item, verdict=str(Verdict.UNKNOWN), assurance=None, counterexample=None, reason=reason)
 
 
-def _follower(network: LoadedModel, box: InputSet, seed: int) -> NDArray[np.float32] | None:
+def follower_in(network: LoadedModel, box: InputSet, seed: int) -> NDArray[np.float32] | None:
     """An input of the box for which the restricted network, in onnxruntime, says V = 0: by descent of V."""
     lower, upper = (torch.from_numpy(side).float() for side in box.inner)
     generator = torch.Generator().manual_seed(seed)
@@ -288,13 +289,15 @@ def _follower(network: LoadedModel, box: InputSet, seed: int) -> NDArray[np.floa
 class Bracket:
     """The largest radius with a proof, 0 if there is none; the smallest with a counterexample, None without one.
 
-    item: the answer at the former; whole: the proof is at the largest radius that was asked.
+    item: the answer at the former; whole: the proof is at the largest radius that was asked; counterexample: at the
+    latter.
     """
 
     verified: float
     falsified: float | None
     item: ItemResult | None
     whole: bool = False
+    counterexample: Counterexample | None = None
 
 
 @dataclass(frozen=True)
@@ -309,16 +312,23 @@ class Search:
     least: Fraction = Fraction(1, 4096)
     ratio: float = 1.1
 
-    def bracket(self, ask: Callable[[Fraction], ItemResult], known: Bracket | None = None) -> Bracket:
+    def bracket(
+        self,
+        ask: Callable[[Fraction], ItemResult],
+        known: Bracket | None = None,
+        more: Callable[[], bool] = lambda: True,
+    ) -> Bracket:
         """By doubling or halving, then by bisection in the logarithm; ask: the answer at a radius.
 
-        known: of a statement that implies this one: what is verified there is verified here.
+        known: of a statement that implies this one: what is verified there is verified here. more: whether there is
+        time for another question after the first.
         """
         best: tuple[Fraction, ItemResult] | None = None
-        open_, broken, at = None, None, min(self.start, self.largest)
+        broken: tuple[Fraction, ItemResult] | None = None
+        open_, at = None, min(self.start, self.largest)
         if known is not None and known.item is not None:
             if known.whole:
-                return replace(known, falsified=None)
+                return replace(known, falsified=None, counterexample=None)
             best = (Fraction(str(known.verified)), known.item)
             at = min(COARSE * best[0], self.largest)
         while True:
@@ -327,25 +337,36 @@ class Search:
                 best = (at, item)
             else:
                 open_ = at
-                broken = at if item.verdict == Verdict.FALSIFIED else broken
+                broken = (at, item) if item.verdict == Verdict.FALSIFIED else broken
             following = self._next(best[0] if best else None, open_)
-            if following is None:
+            if following is None or not more():
                 break
             at = following
-        falsified = None if broken is None else float(broken)
+        shown = (None, None) if broken is None else (float(broken[0]), broken[1].counterexample)
         if best is None:
-            return Bracket(0.0, falsified, None)
-        return Bracket(float(best[0]), falsified, best[1], best[0] == self.largest)
+            return Bracket(0.0, shown[0], None, counterexample=shown[1])
+        return Bracket(_at_most(best[0]), shown[0], best[1], best[0] == self.largest, shown[1])
 
     def _next(self, low: Fraction | None, high: Fraction | None) -> Fraction | None:
         if high is None:
             assert low is not None
-            return None if low >= self.largest else min(COARSE * low, self.largest)
+            return None if low >= self.largest else min(_short(COARSE * low), self.largest)
         if low is None:
-            return None if high / COARSE < self.least else high / COARSE
+            return None if high / COARSE < self.least else _short(high / COARSE)
         if high <= low * Fraction(self.ratio):
             return None
         return Fraction(f"{float(low * high) ** 0.5:.6g}")
+
+
+def _short(radius: Fraction) -> Fraction:
+    """About this radius, in 12 digits: a float stands for it, as JSON has it."""
+    return Fraction(f"{float(radius):.12g}")
+
+
+def _at_most(radius: Fraction) -> float:
+    """The radius as the number whose shortest decimal it is, or a smaller one."""
+    found = float(radius)
+    return found if spoken(found) <= radius else nextafter(found, 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -391,8 +412,9 @@ def radii(
         return certify(plain, [asked], options)[0]
 
     def within(radius: Fraction) -> ItemResult:
-        around = {"input": given, "epsilon": written(radius), **({} if clip is None else {"clip": list(clip)})}
-        found = verify(model, {"pattern": pattern, **around}, options, no_files)
+        around = {"input": [hexadecimal(v) for v in given], "epsilon": written(radius)}
+        cut = {} if clip is None else {"clip": list(clip)}
+        found = verify(model, {"pattern": pattern, **around, **cut}, options, no_files)
         followers[radius] = found.follower is not None
         return found.item
 

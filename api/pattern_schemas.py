@@ -1,4 +1,4 @@
-"""What jobs that mine activation patterns say over the wire."""
+"""What jobs that mine activation patterns, and those that look for radii with them, say over the wire."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from provenn.api.wire import Digest, Label, Number, Request, Response, Text
+from provenn.api.wire import Digest, Label, Number, Range, Request, Response, Text
 from provenn.models.activation_pattern import Pattern
 from provenn.verifier.errors import InvalidSpecification
 from provenn.verifier.numbers import spoken
@@ -80,3 +80,46 @@ class Patterns(Response):
     patterns: list[Pattern] = Field(description="a document a class, as `provenn nap mine` writes it into a file")
     coverage: list[PatternCoverage] = Field(description="of each of them")
     held_out: int = Field(description="samples that the coverage is of; 0: it is of those that were mined from")
+
+
+class RadiusRequest(Request):
+    """The largest radius around an input in which a class is proved to win: everywhere, or where a pattern holds."""
+
+    input: list[Number] = Field(min_length=1, description="the centre, flat, in C order")
+    label: Label | None = Field(None, description="the class that must win; this or pattern")
+    pattern: Pattern | None = Field(
+        None,
+        description="only inputs that follow it count, and its class must win: a document as `provenn nap mine` and "
+        "jobs about patterns make it, of this very network",
+    )
+    clip: Range | None = Field(None, description="range every input coordinate stays in, e.g. [0, 1]")
+    largest: Annotated[Number, Field(gt=0)] = Field(1.0, description="no larger radius is asked about")
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        if (self.label is None) == (self.pattern is None):
+            raise ValueError("give either label or pattern, which says its class itself")
+        if self.clip is not None and not self.clip[0] <= min(self.input) <= max(self.input) <= self.clip[1]:
+            raise ValueError(f"the input lies outside of clip {list(self.clip)}")
+        return self
+
+    @property
+    def winner(self) -> int:
+        """The class that must win."""
+        if self.pattern is not None:
+            return self.pattern.label
+        assert self.label is not None
+        return self.label
+
+
+class Radius(Response):
+    """Between which radii the truth lies: in the maximum norm, in units of the input."""
+
+    verified: float = Field(description="the largest with a proof, which the item's certificate is; 0: none was found")
+    falsified: float | None = Field(description="the smallest with a counterexample; null: none was found")
+    counterexample: list[float] | None = Field(description="an input within falsified, flat, as it was executed")
+    whole: bool = Field(description="the proof is at the largest radius that was asked about")
+    inhabited: bool | None = Field(
+        description="true: an input within verified was seen that follows the pattern (active: z >= 0, inactive: z <= "
+        "0); null: none was, so the proof may be one for want of inputs, or there is no pattern"
+    )

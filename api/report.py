@@ -11,7 +11,7 @@ from provenn.api.jacobian import JacobianResult
 from provenn.api.lipschitz import LipschitzResult
 from provenn.api.monotonicity import Dependence as Found
 from provenn.api.monotonicity import MonotonicityResult
-from provenn.api.pattern_schemas import Patterns
+from provenn.api.pattern_schemas import Patterns, Radius
 from provenn.api.schemas import Change, Counterexample, Counts, Dependence, Item, Jacobian, JobResult, Lipschitz
 from provenn.api.tightness_schemas import Tightness
 from provenn.solvers.base import Verdict
@@ -94,8 +94,15 @@ def measured_report(seconds: float, found: Tightness | Patterns, stats: dict[str
         jacobian=None,
         tightness=found if isinstance(found, Tightness) else None,
         patterns=found if isinstance(found, Patterns) else None,
+        radius=None,
     )
     return _of_one(item, stats)
+
+
+def radius_report(result: ItemResult, found: Radius, certificate: str | None, stats: dict[str, float]) -> JobResult:
+    """One item, about the largest radius with a proof; result: the answer there."""
+    item = _item(0, Point(None, found.verified or None), result, certificate)
+    return _of_one(item.model_copy(update={"radius": found}), stats | result.stats)
 
 
 def overall(verdicts: Sequence[str]) -> str:
@@ -125,6 +132,7 @@ def _item(index: int, point: Point, result: ItemResult, certificate: str | None)
         jacobian=None,
         tightness=None,
         patterns=None,
+        radius=None,
     )
 
 
@@ -156,11 +164,14 @@ def _alone(
         jacobian=jacobian,
         tightness=None,
         patterns=None,
+        radius=None,
     )
 
 
 def _of_one(item: Item, stats: dict[str, float]) -> JobResult:
-    return JobResult(verdict=item.verdict, items=[item], summary=[_counts(None, [item])], stats=stats, batch=None)
+    return JobResult(
+        verdict=item.verdict, items=[item], summary=[_counts(item.epsilon, [item])], stats=stats, batch=None
+    )
 
 
 def _dependence(found: Found, name: str) -> Dependence:

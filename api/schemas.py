@@ -9,7 +9,7 @@ from pydantic import AwareDatetime, Field, model_validator
 from provenn.api.batch_schemas import BatchRequest, BatchSummary, File
 from provenn.api.jobs.model import State
 from provenn.api.jobs.said import Enclosure
-from provenn.api.pattern_schemas import Patterns, PatternsRequest
+from provenn.api.pattern_schemas import Patterns, PatternsRequest, Radius, RadiusRequest
 from provenn.api.tightness_schemas import Tightness, TightnessRequest
 from provenn.api.wire import Digest, Label, Number, Range, Request, Response, Text, as_file
 
@@ -109,7 +109,9 @@ class BudgetRequest(Request):
     seconds: Annotated[Number, Field(gt=0)] = Field(60.0, description="wall-clock seconds for the whole job")
 
 
-QUESTIONS = ("specification", "inputs", "batch", "lipschitz", "monotonicity", "jacobian", "tightness", "patterns")
+QUESTIONS = (
+    "specification", "inputs", "batch", "lipschitz", "monotonicity", "jacobian", "tightness", "patterns", "radius",
+)  # fmt: skip
 """What a job may ask: one of these."""
 
 
@@ -128,6 +130,7 @@ class JobRequest(Request):
     jacobian: JacobianRequest | None = None
     tightness: TightnessRequest | None = None
     patterns: PatternsRequest | None = None
+    radius: RadiusRequest | None = None
     batch: BatchRequest | None = None
     method: Text = Field(
         "auto",
@@ -329,6 +332,7 @@ class Item(Response):
     jacobian: Jacobian | None = Field(None, description="of a job about derivatives")
     tightness: Tightness | None = Field(None, description="of a job about tightness, whose verdict is measured")
     patterns: Patterns | None = Field(None, description="of a job that mines them, whose verdict is measured")
+    radius: Radius | None = Field(None, description="of a job about the largest radius; epsilon is verified, or null")
 
 
 class Counts(Response):

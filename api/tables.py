@@ -112,7 +112,8 @@ class JobRow(Base):
     dataset_id: Mapped[str | None] = mapped_column(default=None)
     """Of a batch, or of what patterns are mined from."""
     kind: Mapped[str] = mapped_column(default="inputs")
-    """What it asks about: inputs, batch, specification, lipschitz, monotonicity, jacobian, tightness, patterns."""
+    """What it asks about: inputs, batch, specification, lipschitz, monotonicity, jacobian, tightness, patterns,
+    radius."""
     method: Mapped[str]
     seconds: Mapped[float]
     seed: Mapped[int] = mapped_column(BigInteger)

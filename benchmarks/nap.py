@@ -1,7 +1,7 @@
 """Activation patterns: what they cover of held-out data, and how much farther a class is verified where they hold.
 
     python benchmarks/nap.py [--networks digits mnist-2 mnist-4 mnist-6] [--deltas 1 0.95 0.9] [--images 15]
-                             [--seconds 5]
+                             [--seconds 5] [--plot FILE.png] [--out FILE.json]
 
 digits: the zoo's 64-... network and scikit-learn's digits; patterns from the training split, coverage and inputs from
 the test split. mnist-N: mnist-net_256xN of VNN-COMP 2022 and the 15 images of its instances. There are no MNIST data
@@ -9,19 +9,23 @@ here: patterns are mined from scikit-learn's 8 x 8 digits, enlarged to 28 x 28, 
 and from noise around these; coverage is on the last fifth, so it is that of enlarged digits, not of MNIST.
 A line an input says how each radius was proved, and how surely (checked: the checker accepted its certificate).
 `inhabited`: inputs within the radius that follow the pattern were found; else the statement may hold for want of them.
+--plot draws an input a point, radius with the pattern against radius without it; --out writes what the lines say.
 """
 
 from __future__ import annotations
 
 import argparse
 import gzip
+import json
 import os
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,21 +59,45 @@ class Task:
     labels: list[int]
 
 
+@dataclass(frozen=True, eq=False)
+class Instance:
+    """An input of a network, by its number and class, and both of its radii; delta: of the pattern."""
+
+    network: str
+    delta: float
+    number: int
+    label: int
+    radii: Radii
+
+    def as_json(self) -> dict[str, Any]:
+        """The radii as `provenn nap radius --json` has them."""
+        one = self.radii
+        about = {"network": self.network, "delta": self.delta, "number": self.number, "class": self.label}
+        ends = {"without": end(one.without), "with": end(one.within), "gain": one.gain}
+        return about | ends | {"follows": one.follows, "inhabited": one.inhabited or None, "seconds": one.seconds}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="+", default=["digits", "mnist-2", "mnist-4", "mnist-6"])
     parser.add_argument("--deltas", nargs="+", default=["1", "0.95", "0.9"])
     parser.add_argument("--images", type=int, default=INSTANCES)
     parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--plot", type=Path)
+    parser.add_argument("--out", type=Path, help="where every instance is written, JSON")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    table = Table(*HEADS, box=None, pad_edge=False)
+    table, found = Table(*HEADS, box=None, pad_edge=False), list[Instance]()
     for name in given.networks:
         task = digits() if name == "digits" else mnist(int(name.split("-")[1]))
         known: dict[int, Bracket] = {}
         for delta in given.deltas:
-            row(table, task, exact(delta), (given.images, known), Options(seconds=given.seconds))
+            found += row(table, task, exact(delta), (given.images, known), Options(seconds=given.seconds))
     Console(width=170).print(table)
+    if given.out is not None:
+        given.out.write_text(json.dumps([one.as_json() for one in found], indent=1))
+    if given.plot is not None:
+        draw(found, given.plot)
     return 0
 
 
@@ -77,7 +105,9 @@ HEADS = ("network", "delta", "constrained", "recall", "precision", "inputs", "fo
 HEADS += (">= 2x", "of which inhabited", "seconds")
 
 
-def row(table: Table, task: Task, delta: Fraction, asked: tuple[int, dict[int, Bracket]], options: Options) -> None:
+def row(
+    table: Table, task: Task, delta: Fraction, asked: tuple[int, dict[int, Bracket]], options: Options
+) -> list[Instance]:
     """One line of the table; a line an input on the way. asked: of how many inputs, brackets without patterns."""
     images, known = asked
     began = time.perf_counter()
@@ -109,6 +139,44 @@ def row(table: Table, task: Task, delta: Fraction, asked: tuple[int, dict[int, B
         str(sum(one.inhabited for one in doubled)),
         f"{time.perf_counter() - began:.0f}",
     )
+    which = enumerate(zip(task.labels[:images], found, strict=True))
+    return [Instance(task.name, float(delta), number, label, one) for number, (label, one) in which]
+
+
+def end(found: Bracket) -> dict[str, Any]:
+    """One end of an instance."""
+    item = found.item
+    how = {"method": None, "assurance": None} if item is None else {"method": item.method, "assurance": item.assurance}
+    return {"verified": found.verified, "falsified": found.falsified, "whole": found.whole, **how}
+
+
+def draw(found: Sequence[Instance], path: Path) -> None:
+    """A point an input, filled where inputs that follow the pattern were found; no radius: at the least one asked."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
+    least, most = float(Search().least), float(Search().largest)
+    low = max(least, min(one.radii.without.verified for one in found)) / 1.5
+    axes.plot([low, most], [low, most], color="0.6", linewidth=1, label="the same")
+    axes.plot([low, most / 2], [2 * low, most], color="0.6", linewidth=1, linestyle="--", label="twice")
+    colours = plt.get_cmap("tab20")
+    for number, (name, delta) in enumerate(dict.fromkeys((one.network, one.delta) for one in found)):
+        colour = colours(number % colours.N)
+        here = [one.radii for one in found if (one.network, one.delta) == (name, delta)]
+        for inhabited in (True, False):
+            ends = [(one.without.verified, one.within.verified) for one in here if one.inhabited == inhabited]
+            points = np.maximum(np.array(ends).reshape(-1, 2), least)
+            axes.plot(points[:, 0], points[:, 1], "o", color=colour, mfc=colour if inhabited else "none", alpha=0.8)
+        axes.plot([], [], "o", color=colour, label=f"{name}, {delta:g}")
+    axes.plot([], [], "o", color="0.3", mfc="none", label="no input seen that follows")
+    axes.set(xscale="log", yscale="log", xlabel="verified radius without the pattern", ylabel="verified radius with it")
+    axes.grid(alpha=0.3)
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), title="network, delta", frameon=False)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
 
 
 def told(one: Radii) -> str:

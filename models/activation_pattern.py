@@ -36,6 +36,8 @@ def _share(text: str) -> str:
 
 
 Index = Annotated[int, Field(strict=True, ge=0)]
+Name = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+"""What a file may hold: with UTF-8, and no NUL."""
 
 
 class PatternLayer(BaseModel):
@@ -46,7 +48,7 @@ class PatternLayer(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    relu: str
+    relu: Name
     neurons: Annotated[int, Field(strict=True, ge=1)]
     active: list[Index]
     inactive: list[Index]

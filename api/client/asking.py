@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from provenn.api.batch.question import Question
     from provenn.api.client.batches import CheckedBatch, HowBatch
     from provenn.api.client.mining import HowPatterns, MinedPatterns, PatternsAsked
+    from provenn.api.client.radii import HowRadius, RadiusAsked, RadiusResult
     from provenn.api.jacobian import JacobianResult
     from provenn.api.monotonicity import MonotonicityResult
     from provenn.api.tightness import TightnessResult
@@ -247,6 +248,23 @@ class Asking(Verbs):
         wanted = yield from done(partial(asked.request, dataset.id, held))
         return (yield from self._judged(mining.Judge(wanted), subject, asked, progress, {"patterns": wanted}))
 
+    def radius(
+        self, model: Network, x: np.ndarray, *, progress: Progress | None = None, **how: Unpack[HowRadius]
+    ) -> Flow[RadiusResult]:
+        """The largest radius around an input in which a class is proved to win, as `provenn nap radius` searches it.
+
+        Of all inputs, with `label`; or, with `pattern`, of those that follow it. timeout: seconds of the whole search.
+        Raises: as `verify`.
+        """
+        from provenn.api.client import radii
+
+        asked, point = radii.RadiusAsked(**how), np.asarray(x)
+        subject = yield from self._subject(model, point.shape)
+        wanted = yield from done(partial(asked.request, point, subject.shape))
+        judge = yield from done(partial(radii.Judge.of, wanted, subject.file, subject.sizes[1], asked.semantics))
+        members = {"radius": wanted, "semantics": asked.semantics}
+        return (yield from self._judged(judge, subject, asked, progress, members))
+
     def batch(
         self,
         model: Network,
@@ -283,7 +301,7 @@ class Asking(Verbs):
         self,
         question: Judge[R],
         subject: Subject,
-        asked: Robustness | Proving | ConstantAsked | Derivatives | PatternsAsked,
+        asked: Robustness | Proving | ConstantAsked | Derivatives | PatternsAsked | RadiusAsked,
         progress: Progress | None,
         members: dict[str, Any],
     ) -> Flow[R]:

@@ -92,6 +92,7 @@ class Client:
     jacobian = _blocking(Asking.jacobian)
     tightness = _blocking(Asking.tightness)
     patterns = _blocking(Asking.patterns)
+    radius = _blocking(Asking.radius)
     batch = _blocking(Asking.batch)
 
     ready = _blocking(Asking.ready)
@@ -205,6 +206,7 @@ class AsyncClient:
     jacobian = _awaited(Asking.jacobian)
     tightness = _awaited(Asking.tightness)
     patterns = _awaited(Asking.patterns)
+    radius = _awaited(Asking.radius)
     batch = _awaited(Asking.batch)
 
     ready = _awaited(Asking.ready)

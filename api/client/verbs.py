@@ -20,7 +20,7 @@ from provenn.api.batch_schemas import BatchRequest, Dataset
 from provenn.api.client.errors import JobFailed, RequestRefused, ServiceError, UnexpectedAnswer
 from provenn.api.client.flow import Exchange, Flow, Pause, answered, done
 from provenn.api.jobs.model import State
-from provenn.api.pattern_schemas import PatternsRequest
+from provenn.api.pattern_schemas import PatternsRequest, RadiusRequest
 from provenn.api.schemas import (
     BudgetRequest,
     Inputs,
@@ -62,6 +62,7 @@ Question: TypeAlias = (
     | JacobianRequest
     | TightnessRequest
     | PatternsRequest
+    | RadiusRequest
 )
 B = TypeVar("B", bound=BaseModel)
 KINDS: dict[type, str] = {
@@ -73,6 +74,7 @@ KINDS: dict[type, str] = {
     JacobianRequest: "jacobian",
     TightnessRequest: "tightness",
     PatternsRequest: "patterns",
+    RadiusRequest: "radius",
 }
 
 

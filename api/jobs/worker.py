@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from provenn.api.certification import ItemResult, LoadedModel, Options, certify
-from provenn.api.jobs import derivatives, measuring
+from provenn.api.jobs import bracketing, derivatives, measuring
 from provenn.api.jobs.child import Reporter
 from provenn.api.jobs.loading import loaded, readings
 from provenn.api.jobs.narrowing import Narrowing
@@ -49,6 +49,8 @@ def certified(task: Certify, reporter: Reporter) -> dict[str, Any]:
         return _derived(task, out, request, reporter)
     if request.tightness is not None:
         return _measured(task, out, request, reporter)
+    if request.radius is not None:
+        return bracketing.answered(task, out, request, reporter)
     model = loaded(task.model)
     points = list(_points(request))
     stats = {"load_seconds": time.monotonic() - start}

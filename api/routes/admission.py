@@ -9,7 +9,7 @@ from provenn.api.batch_schemas import BatchRequest
 from provenn.api.jobs.asking import CheckLipschitz, CheckTightness
 from provenn.api.jobs.inspection import InspectDerivatives, InspectSpecification
 from provenn.api.jobs.tasks import LIPSCHITZ
-from provenn.api.pattern_schemas import PatternsRequest
+from provenn.api.pattern_schemas import PatternsRequest, RadiusRequest
 from provenn.api.problems import invalid
 from provenn.api.schemas import Inputs, JobRequest
 from provenn.api.service import Service
@@ -39,6 +39,10 @@ def check(request: JobRequest, model: ModelRow, data: Datasets, parts: Service) 
     if request.patterns is not None:
         _check_patterns(request.patterns, data, inputs, outputs)
         return
+    if request.radius is not None:
+        parts.backends.require(request.method)
+        _check_radius(request.radius, request.model, inputs, outputs)
+        return
     if request.derivatives is not None:
         parts.engine.inspect(InspectDerivatives(request.model_dump_json(), inputs, outputs))
         return
@@ -66,6 +70,20 @@ def _check_patterns(asked: PatternsRequest, data: Datasets, inputs: int, outputs
     for index, label in enumerate(asked.classes or ()):
         if label >= outputs:
             raise invalid(f"/patterns/classes/{index}", f"class {label}, but the classes are 0 to {outputs - 1}")
+
+
+def _check_radius(asked: RadiusRequest, model: str, inputs: int, outputs: int) -> None:
+    """But for the ReLUs that a pattern names: whoever makes the restricted network looks for these."""
+    if asked.pattern is not None and asked.pattern.model != model:
+        known = f"it is about a network of sha256 {asked.pattern.model}, not {model}"
+        raise invalid("/radius/pattern/model", f"{known}: mine it again from this network")
+    if len(asked.input) != inputs:
+        raise invalid("/radius/input", f"{len(asked.input)} numbers, but the network has {inputs} inputs")
+    where = "/radius/label" if asked.pattern is None else "/radius/pattern/class"
+    if asked.winner >= outputs:
+        raise invalid(where, f"class {asked.winner}, but the classes are 0 to {outputs - 1}")
+    if outputs < 2:
+        raise invalid(where, "the network has no other class")
 
 
 def _check_data(where: str, dataset: DatasetRow, inputs: int, outputs: int) -> None:

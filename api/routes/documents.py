@@ -21,14 +21,27 @@ from provenn.api.jobs.inspecting_documents import InspectDocument, Resolved
 from provenn.api.jobs.inspection import Summary
 from provenn.api.jobs.quotas import require_bytes
 from provenn.api.problems import invalid
+from provenn.api.radius_question import document
 from provenn.api.schemas import JobRequest
 from provenn.api.service import Service
 from provenn.api.tables import ModelRow
+from provenn.api.wire import as_file
 from provenn.models.specification.documents import is_document
 
 OTHERS = 16
 """Networks that a document may refer to, at most."""
 _DIGEST = re.compile(rb'"([0-9a-f]{64})"')
+
+
+def restricted(request: JobRequest, model: ModelRow, who: Caller, parts: Service) -> ModelRow:
+    """The network that the job computes with: the restricted one of a radius with a pattern, else the same.
+
+    Raises: as `resolved`.
+    """
+    if request.radius is None or request.radius.pattern is None:
+        return model
+    text = as_file(document(request.radius))
+    return _made(text, model, request.semantics, who, parts)[1]
 
 
 def resolved(request: JobRequest, model: ModelRow, who: Caller, parts: Service) -> tuple[JobRequest, ModelRow]:
@@ -39,22 +52,26 @@ def resolved(request: JobRequest, model: ModelRow, who: Caller, parts: Service) 
     text = b"" if request.specification is None else request.specification_text()
     if not is_document(text):
         return request, model
+    found, model, asked = _made(text, model, request.semantics, who, parts)
+    if found.monotonicity is not None:
+        return _about(request, {"specification": None, "monotonicity": found.monotonicity}), model
+    return _about(request, {"model": model.id, "specification": asked}), model
+
+
+def _made(text: bytes, model: ModelRow, semantics: str, who: Caller, parts: Service) -> tuple[Resolved, ModelRow, str]:
+    """What a document says; the network that it makes, or the given one, and the text that the checker reads."""
     with ExitStack() as stack:
         files = {name: stack.enter_context(parts.blobs.local(name).open("rb")) for name in _named(text, who, parts)}
         given = stack.enter_context(parts.blobs.local(model.id).open("rb"))
         made = [stack.enter_context(tempfile.TemporaryFile(dir=parts.engine.work)) for _ in range(2)]
         others = {name: Descriptor(file.fileno()) for name, file in files.items()}
         composed, specification = (Descriptor(file.fileno()) for file in made)
-        task = InspectDocument(
-            text, Descriptor(given.fileno()), others, composed, specification, semantics=request.semantics
-        )
+        task = InspectDocument(text, Descriptor(given.fileno()), others, composed, specification, semantics=semantics)
         found = Resolved.of(parts.engine.inspect(task))
-        if found.monotonicity is not None:
-            return _about(request, {"specification": None, "monotonicity": found.monotonicity}), model
         if found.summary is not None:
             model = _kept(cast(BinaryIO, made[0]), found.summary, model, who, parts)
         made[1].seek(0)
-        return _about(request, {"model": model.id, "specification": made[1].read().decode()}), model
+        return found, model, made[1].read().decode()
 
 
 def _named(text: bytes, who: Caller, parts: Service) -> list[str]:

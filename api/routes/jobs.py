@@ -19,13 +19,13 @@ from provenn.api.jobs.store import Which
 from provenn.api.keys import Scope, allows
 from provenn.api.problems import CONFLICT, not_found, problem
 from provenn.api.routes.admission import check
-from provenn.api.routes.documents import resolved
+from provenn.api.routes.documents import resolved, restricted
 from provenn.api.routes.paging import Cursor, Limit, next_cursor, unknown_cursor
 from provenn.api.routes.shown import status, transition
 from provenn.api.routes.waiting import LONGEST, over
 from provenn.api.schemas import Job, JobRequest, JobResult, Jobs, JobStatus
 from provenn.api.service import Parts, Service
-from provenn.api.tables import DatasetRow, JobRow
+from provenn.api.tables import DatasetRow, JobRow, ModelRow
 from provenn.api.wire import Digest, Text
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -84,6 +84,10 @@ EXAMPLES = {
         "summary": "Activation patterns of the classes of a dataset",
         "value": {"model": MODEL_ID, "patterns": {"dataset": MODEL_ID, "delta": 0.95, "share": 0.2}},
     },
+    "radius": {
+        "summary": "The largest certified radius around an input",
+        "value": {"model": MODEL_ID, "radius": {"input": [0.0, 0.5], "label": 1, "clip": [0, 1]}},
+    },
 }
 AT_ONCE: dict[int | str, dict[str, Any]] = {
     200: {"model": JobStatus, "description": "Nothing is left to do: an earlier job, or its answer"}
@@ -134,7 +138,8 @@ def queued(request: JobRequest, who: Caller, parts: Service, response: Response,
         raise problem(FORBIDDEN, f"a priority above {URGENT} needs the scope {Scope.ADMIN}", scope=Scope.ADMIN)
     request, model = resolved(request, model, who, parts)
     check(request, model, (dataset, held_out), parts)
-    return _submitted(_row(request, who, dataset, parts), parts, response, key)
+    model = restricted(request, model, who, parts)
+    return _submitted(_row(request, model, who, dataset, parts), parts, response, key)
 
 
 def _dataset(name: str | None, who: Caller, parts: Service) -> DatasetRow | None:
@@ -145,7 +150,7 @@ def _dataset(name: str | None, who: Caller, parts: Service) -> DatasetRow | None
     return found
 
 
-def _row(request: JobRequest, who: Caller, dataset: DatasetRow | None, parts: Service) -> JobRow:
+def _row(request: JobRequest, model: ModelRow, who: Caller, dataset: DatasetRow | None, parts: Service) -> JobRow:
     body, batch = request.model_dump_json().encode(), request.batch
     rows = request.items if batch is None or dataset is None else len(batch.span(dataset.count)) * batch.radii
     return JobRow(
@@ -154,7 +159,7 @@ def _row(request: JobRequest, who: Caller, dataset: DatasetRow | None, parts: Se
         key_id=who.key,
         kind=request.kind,
         bytes=len(body),
-        model_id=request.model,
+        model_id=model.id,
         dataset_id=None if dataset is None else dataset.id,
         method=request.method,
         seconds=request.budget.seconds,

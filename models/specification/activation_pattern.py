@@ -122,14 +122,18 @@ def stated(document: Mapping[str, Any], model: bytes, files: Callable[[str], byt
             raise InvalidSpecification(f'"{name}" speaks of class {label}, the network has {outputs}')
     if asked.target == first.label or outputs < 2:
         raise InvalidSpecification('"target" is the class itself, or there is no other one')
-    rivals = [j for j in range(outputs) if j != first.label and asked.target in (None, j)]
-    unsafe = tuple(_rival(j, first.label, outputs, asked.penalty) for j in rivals)
+    unsafe = rivals(first.label, outputs, asked.target, asked.penalty)
     made = restricted(model, constraints_of(model, [first.layers]), asked.margin or Fraction(0))
     who = f"the activation pattern of class {first.label} ({first.constrained} of {first.neurons} neurons)"
     who += f", {_active(asked.margin, network.input_type)}," if asked.margin else ""
     words = f"Every {asked.place} that follows {who} gets class {first.label}"
     words += "." if asked.target is None else f" rather than {asked.target}."
     return Stated(made, from_cases([Case(box, unsafe)]), words)
+
+
+def rivals(label: int, outputs: int, target: int | None = None, penalty: Fraction = PENALTY) -> tuple[Clause, ...]:
+    """What must not be of the restricted network of a network with so many outputs: another class, or target, wins."""
+    return tuple(_rival(j, label, outputs, penalty) for j in range(outputs) if j != label and target in (None, j))
 
 
 def _rival(j: int, label: int, outputs: int, penalty: Fraction) -> Clause:

@@ -43,6 +43,7 @@ def questions(dataset: str) -> list[dict[str, Any]]:
         {"monotonicity": {"region": REGION, "features": [0]}},
         {"tightness": {"inputs": [POINT], "epsilon": 0.1}},
         {"patterns": {"dataset": dataset}},
+        {"radius": {"input": POINT, "label": 1}},
     ]
 
 

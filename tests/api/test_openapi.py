@@ -134,6 +134,8 @@ def test_strange_texts_and_numbers_in_a_job_are_answered(either: Server) -> None
         submit({"model": model, text: text})
         region = {"input": [0, 0, 0, 0], "epsilon": 0}
         submit({"model": model, "jacobian": {"rows": text, "region": region, "fixed": {text: text}}})
+        pattern = {"model": model, "class": 0, "layers": [{"relu": text, "neurons": 8, "active": [], "inactive": []}]}
+        submit({"model": model, "radius": {"input": [0, 0, 0, 0], "pattern": pattern}})
     for depth in (100, 500, *range(900, 1000, 10)):
         for question in ('"specification": {"a": %s}', '"monotonicity": {"features": ["all"], "domain": {"a": %s}}'):
             submit(f'{{"model": "{model}", {question % ("[" * depth + "]" * depth)}}}')
@@ -145,6 +147,7 @@ def test_strange_texts_and_numbers_in_a_job_are_answered(either: Server) -> None
             submit(f'{{"model": "{model}", "lipschitz": {{}}, "{field}": {value}}}')
         submit(f'{{"model": "{model}", "lipschitz": {{"rows": "{number}-{number}", "scale": [{number}]}}}}')
         submit(f'{{"model": "{model}", "inputs": {{"inputs": [[{number}]], "labels": [{number}], "epsilons": [1]}}}}')
+        submit(f'{{"model": "{model}", "radius": {{"input": [{number}], "label": {number}, "largest": {number}}}}}')
 
 
 def test_strange_headers_are_answered(either: Server) -> None:

@@ -10,7 +10,7 @@ import { extent } from "../tensor.js";
 import { results } from "./result.js";
 import { outcome } from "./verdict.js";
 
-const KINDS = { inputs: "Robustness", batch: "Batch", specification: "A property", lipschitz: "Lipschitz constant", monotonicity: "Monotonicity", jacobian: "Derivatives", tightness: "Tightness", patterns: "Activation patterns" };
+const KINDS = { inputs: "Robustness", batch: "Batch", specification: "A property", lipschitz: "Lipschitz constant", monotonicity: "Monotonicity", jacobian: "Derivatives", tightness: "Tightness", patterns: "Activation patterns", radius: "Largest radius" };
 const OUTPUTS = 100;
 const LOGGED = 500;
 
