@@ -87,18 +87,21 @@ def named(rows: Sequence[Sequence[float | Fraction]]) -> str:
     return f"output{'s' if len(texts) > 1 else ''} {_listed(texts)}"
 
 
-def at_most(value: float) -> str:
+def at_most(value: float | Fraction) -> str:
     """A few digits, rounded up."""
     return _rounded(value, ROUND_CEILING)
 
 
-def at_least(value: float) -> str:
+def at_least(value: float | Fraction) -> str:
     """A few digits, rounded down."""
     return _rounded(value, ROUND_FLOOR)
 
 
-def _rounded(value: float, rounding: str) -> str:
-    return f"{Context(prec=DIGITS, rounding=rounding).create_decimal(Decimal(value)):g}"
+def _rounded(value: float | Fraction, rounding: str) -> str:
+    context = Context(prec=DIGITS, rounding=rounding)
+    if isinstance(value, Fraction):
+        return f"{context.divide(Decimal(value.numerator), Decimal(value.denominator)):g}"
+    return f"{context.create_decimal(Decimal(value)):g}"
 
 
 def _row(row: Sequence[float | Fraction]) -> str | None:

@@ -145,6 +145,8 @@ class _Walk:
         made = self.made
         straight = made.node("Mul", [value, made.real([[line.slope for line in lines]])])
         straight = made.node("Add", [straight, made.real([[line.offset for line in lines]])])
+        if not start:  # one piece each: nothing bends
+            return straight
         beyond = made.node("MatMul", [value, made.real(spread)])
         knots = np.concatenate([line.knots for line in lines])[None]
         bent = made.node("Relu", [made.node("Sub", [beyond, made.real(knots)])])

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 
 from provenn.models.admission import Admitted, admitted
 from provenn.models.live_array import LiveArray
@@ -25,6 +26,8 @@ from provenn.verifier.ops.base import Shape
 
 SHIFT, AGREEMENT = 0.05, 1e-4
 """By how much of themselves parameters are moved to see that the graph follows them, and how well it must."""
+SAME = 1e-2
+"""How far the graph may be from the module in training: accelerators multiply with few digits."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +37,8 @@ class LiveGraph:
     module: nn.Module
     network: Admitted
     places: Mapping[str, int]
+    known: set[tuple[bool, ...]] = field(default_factory=set)
+    """Which parts were in training mode when the graph was seen to be what the module computes."""
 
     @classmethod
     def of(cls, module: nn.Module, input_shape: Shape) -> LiveGraph:
@@ -58,10 +63,27 @@ class LiveGraph:
         Batch normalization in training mode uses the mean and variance of these inputs, which the graph has as
         constants that carry gradients: so the bounds are those of the function that made the outputs. Dropout, which
         is no function of the input, the graph leaves out.
+        Raises: InvalidModel, by the first call in a mode, where it is another function; never with dropout layers.
         """
         with _statistics(self.module) as seen:
             outputs: Tensor = self.module(inputs)
-        return outputs, self._made({**_tensors(self.module), **seen})
+        graph = self._made({**_tensors(self.module), **seen})
+        self._require_same(inputs, outputs, graph)
+        return outputs, graph
+
+    def _require_same(self, inputs: Tensor, outputs: Tensor, graph: Graph) -> None:
+        """The graph is what the module computes in its mode.   Raises: InvalidModel."""
+        mode, random = tuple(part.training for part in self.module.modules()), self.module.modules()
+        if mode in self.known or any(isinstance(part, _DropoutNd) and part.training and part.p > 0 for part in random):
+            return
+        with torch.no_grad():
+            error = _apart(graph.forward(inputs), outputs)
+        if not error <= SAME:
+            raise InvalidModel(
+                f"in this mode the module and its graph differ by {error:.2g}: in training mode it computes something "
+                "that layers of batch normalization and dropout do not account for"
+            )
+        self.known.add(mode)
 
     def _made(self, tensors: Mapping[str, Tensor]) -> Graph:
         """Parameters are multiplied with each other in float64; the ops hold them in the module's own precision."""
@@ -76,20 +98,30 @@ class LiveGraph:
         self.module.eval()
         try:
             with torch.no_grad():
-                moved = {name: _moved(t, generator) for name, t in _tensors(self.module).items()}
+                tensors = _tensors(self.module)
+                apart = {id(t): _moved(t, generator) for t in tensors.values()}  # shared ones move together
+                moved = {name: apart[id(t)] for name, t in tensors.items()}
                 like = next((p for p in self.module.parameters()), torch.zeros(0))
                 inputs = torch.rand((4, *shape), generator=generator).to(like.device, like.dtype)
-                wanted = torch.func.functional_call(self.module, moved, (inputs,))
+                # Of a part with two names one alone: else the call leaves the moved tensors in it.
+                once = {(id(self.module.get_submodule(n.rpartition(".")[0])), n.rpartition(".")[2]): n for n in moved}
+                given = {name: moved[name] for name in once.values()}
+                wanted = torch.func.functional_call(self.module, given, (inputs,), tie_weights=False)
                 found = self._made(moved).forward(inputs)
         finally:
             for part, flag in training.items():
                 part.training = flag
-        error = (found - wanted.reshape(found.shape)).abs().max() / wanted.abs().max().clamp(min=1)
+        error = _apart(found, wanted)
         if not error <= AGREEMENT:
             raise InvalidModel(
-                f"with other parameters the module and its graph differ by {float(error):.2g}: something in it is "
+                f"with other parameters the module and its graph differ by {error:.2g}: something in it is "
                 "computed from parameters in a way that cannot be followed"
             )
+
+
+def _apart(found: Tensor, wanted: Tensor) -> float:
+    """By what share of the largest output, or of 1, two computations differ at most."""
+    return float((found - wanted.reshape(found.shape)).abs().max() / wanted.abs().max().clamp(min=1))
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:
@@ -123,7 +155,7 @@ def _statistics(module: nn.Module) -> Iterator[dict[str, Tensor]]:
         seen[f"{name}running_var"] = x.var(axes, correction=0)
 
     hooks = []
-    for name, part in module.named_modules():
+    for name, part in module.named_modules(remove_duplicate=False):
         prefix = f"{name}." if name else ""
         hooks.append(part.register_forward_pre_hook(lambda layer, x, prefix=prefix: record(prefix, layer, x)))
     try:

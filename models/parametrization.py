@@ -91,6 +91,10 @@ def _layer(network: Admitted, map: Map, prefix: str) -> tuple[list[NodeProto], l
         steps.append(("Clip", ["sum", "lowest", "highest"], "clipped"))
     elif map.clip is not None:
         attributes = {"min": float(stored.pop("lowest")), "max": float(stored.pop("highest"))}
+        if any(float(np.float32(end)) != end for end in attributes.values()):  # which Clip held as float32 then
+            raise InvalidModel(
+                f"operator set {network.file.opset} cuts {kind} to float32 numbers alone; export with 11"
+            )
         steps.append(("Clip", ["sum"], "clipped"))
     steps.append(("Reshape", [steps[-1][2], "shape"], "image"))
     nodes = [

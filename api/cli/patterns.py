@@ -24,6 +24,7 @@ from provenn.api.cli.certifying import CODES
 from provenn.api.cli.outcome import CannotWrite, ExitCode
 from provenn.api.cli.progress import progress_bar
 from provenn.api.files import InvalidFile, read_file, read_inputs
+from provenn.api.statements import at_least, at_most
 from provenn.models.activation_pattern import Pattern, read_pattern
 from provenn.models.executor import OnnxExecutor
 from provenn.models.specification.activation_pattern import KIND
@@ -271,8 +272,8 @@ def _radii_view(found: Radii) -> RenderableType:
     table = Table("", "verified up to", "counterexample at", "method", "assurance", box=None, pad_edge=False)
     for name, end in (("without the pattern", found.without), ("with the pattern", found.within)):
         shown = _bracket(end)
-        broken = "-" if end.falsified is None else f"{end.falsified:.5g}"
-        table.add_row(name, f"{end.verified:.5g}", broken, shown["method"] or "-", shown["assurance"] or "-")
+        broken = "-" if end.falsified is None else at_most(end.falsified)
+        table.add_row(name, at_least(end.verified), broken, shown["method"] or "-", shown["assurance"] or "-")
     gain = "-" if found.gain is None else f"{found.gain:.2f}"
     follows = "follows the pattern" if found.follows else "does not follow the pattern itself"
     return Group(table, Text(), Text(f"gain {gain}; the input {follows}; {SEEN[found.inhabited or None]}"))

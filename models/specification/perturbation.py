@@ -12,9 +12,10 @@ What lies in a patch is the patch alone: other perturbations do not reach it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import chain
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -61,7 +62,9 @@ class Patch(Table):
     height: Extent
     width: Extent
     range: Range = Field(description="of its values")
-    uniform: bool = Field(False, description="whether all of its entries have one value: one parameter, not one each")
+    uniform: bool = Field(
+        False, strict=True, description="whether all of its entries have one value: one parameter, not one each"
+    )
 
 
 class Linear(Table):
@@ -132,8 +135,19 @@ def _manner(asked: Document, found: Parameters, kind: np.dtype[np.floating]) -> 
     """What else there is to know of the map."""
     said = [", their changes added up"] if len(found.words) > 1 else []
     said += [] if asked.clip is None else [f", cut to [{written(asked.clip[0])}, {written(asked.clip[1])}]"]
-    exact = all((row == row.astype(kind)).all() for row in (found.base, *found.directions))
-    return "".join(said if exact else [*said, f" (numbers of the input and of directions rounded to {kind})"])
+    moved = (x for row in _rows(asked) for x, free in zip(row, found.free.tolist(), strict=True) if free)
+    exact = all(Fraction(float(kind.type(float(x)))) == x for x in chain(moved, asked.clip or ()))
+    return "".join(said if exact else [*said, f" (numbers of the map rounded to {kind})"])
+
+
+def _rows(asked: Document) -> Iterator[Iterable[Fraction]]:
+    """The numbers of the map as they are written, an entry of the image each."""
+    yield asked.input
+    for each in asked.perturbations:
+        if isinstance(each, Contrast):
+            yield (x - each.about for x in asked.input)
+        elif isinstance(each, Linear):
+            yield from each.directions
 
 
 def parameters(asked: Document, inputs: tuple[int, ...]) -> Parameters:

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import io
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 from cli_kit import Command, two_layers
+from rich.console import Console
 
-from provenn.api.activation_patterns import Mining, Samples, Search, coverage, mine, no_files, radii, verify
+from provenn.api.activation_patterns import (
+    Bracket,
+    Mining,
+    Radii,
+    Samples,
+    Search,
+    coverage,
+    mine,
+    no_files,
+    radii,
+    verify,
+)
 from provenn.api.certification import Options, certify, load_model
+from provenn.api.cli.patterns import _radii_view
 from provenn.api.results import ItemResult
 from provenn.models.specification.activation_pattern import KIND, stated
 from provenn.verifier.check import check
@@ -168,3 +183,14 @@ def test_the_commands(provenn: Command) -> None:
     assert provenn("nap", "verify", "model.onnx", "--pattern", first, "--at", "x.npy", "--eps", "0.1").code in (0, 11)
     assert provenn("nap", "verify", "model.onnx", "--pattern", first).code == 2
     assert provenn("nap", "exclude", "model.onnx", "--pattern", first, "--box", "0", "1").code == 2
+
+
+def test_people_are_told_no_more_than_is_proved() -> None:
+    proved = Bracket(0.123456789123, 0.123456789123, None)
+    found = Radii(proved, replace(proved, verified=0.2999999999), follows=True, inhabited=True, seconds=1.0)
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(_radii_view(found))
+    text = console.export_text()
+    assert "0.12345678 " in text
+    assert "0.12345679 " in text
+    assert "0.29999999 " in text

@@ -22,9 +22,12 @@ class Gate(Op):
 
     Where the sign of d is open the value is 0 or x, whatever d is: loose unless x is small. It serves for the jumps
     that rounded constants leave in functions that were meant to be continuous.
+
+    slack: by how much bounds of d may be off.
     """
 
     closed: bool
+    slack: float = 0.0
 
     onnx = ("Where", "Greater", "GreaterOrEqual", "Less", "LessOrEqual")
 
@@ -87,6 +90,7 @@ class Gate(Op):
         d, x = inputs
         lower, low = self._aligned(d.lower, x.lower)
         upper, high = self._aligned(d.upper, x.upper)
+        lower, upper = lower - self.slack, upper + self.slack
         states = (lower >= 0, upper < 0) if self.closed else (lower > 0, upper <= 0)
         return *states, Interval(low, high)
 

@@ -26,7 +26,11 @@ class Step(Elementwise):
     Its lowest points are (l, f(l)), the points just before the first and the last jump, and (u, f(u)): with steps of
     one size and length everything between lies on or above the line through the two jumps. Its highest points
     likewise. A line of any slope through the one of the four that it meets first is a bound.
+
+    slack: by how much bounds of the argument may be off: roundings of it that pass a jump are errors as large as that.
     """
+
+    slack: float = 0.0
 
     separable = True
 
@@ -36,7 +40,12 @@ class Step(Elementwise):
 
     def improvable(self, *inputs: Interval) -> tuple[Tensor | None, ...]:
         """Where the box has a jump: elsewhere the function is constant."""
-        return (self.forward(inputs[0].lower) < self.forward(inputs[0].upper),)
+        reached = self.interval(*inputs)
+        return (reached.lower < reached.upper,)
+
+    def interval(self, *inputs: Interval) -> Interval:
+        """The values at the ends, as far as these are known."""
+        return Interval(self.forward(inputs[0].lower - self.slack), self.forward(inputs[0].upper + self.slack))
 
     def derivative(self, box: Interval) -> Interval:
         """0; infinite above where the box touches a jump."""
@@ -47,7 +56,7 @@ class Step(Elementwise):
 
     def free(self, *inputs: Interval) -> Tensor | None:
         """The slopes of the lower and the upper line, as shares of the steepest: [1, batch, 2 channels, *size]."""
-        return together(_Corners(self, inputs[0].lower, inputs[0].upper).starts())
+        return together(_Corners(self, inputs[0].lower - self.slack, inputs[0].upper + self.slack).starts())
 
     def relax(self, lower: Tensor, upper: Tensor, parameters: Tensor | None = None) -> Relaxation:
         """Of the lines along the corners those that are nearest at the midpoint; parameters turn them."""
@@ -55,7 +64,7 @@ class Step(Elementwise):
 
     def relaxer(self, lower: Tensor, upper: Tensor) -> Callable[[Tensor | None], Relaxation]:
         """`relax` over fixed boxes: the corners are found once."""
-        corners = _Corners(self, lower, upper)
+        corners = _Corners(self, lower - self.slack, upper + self.slack)
         starts = corners.starts()
 
         def lines(parameters: Tensor | None) -> Relaxation:

@@ -60,8 +60,16 @@ def small_boxes(
     """Boxes `share` times as wide, inside of the given ones, around points that `ascend` finds in what is left.
 
     A bound over them says nothing of the whole box: less regularisation than IBP, for networks that are certified by
-    tighter methods.   Source: Müller et al. 2023 (SABR), where `share` is lambda.
+    tighter methods.   Raises: ValueError for a share beyond 0 to 1.   Source: Müller et al. 2023 (SABR), where `share`
+    is lambda.
     """
+    require_share(share)
     half = share * (box.upper - box.lower) / 2
     x = ascend(graph, Interval(box.lower + half, box.upper - half), labels, steps, generator)
     return Interval(x - half, x + half)
+
+
+def require_share(share: float) -> None:
+    """Raises: ValueError unless it is from 0 to 1."""
+    if not 0 <= share <= 1:
+        raise ValueError(f"a share of {share}: it must be from 0 to 1")

@@ -20,6 +20,7 @@ from provenn.verifier.bounds.interval import output_lower, propagate
 from provenn.verifier.graph import Graph
 from provenn.verifier.interval import Interval
 from provenn.verifier.region import Region
+from provenn.verifier.training.boxes import require_share
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,8 +54,10 @@ def crown_ibp(graph: Graph, box: Interval, labels: Int[Tensor, "batch"], share: 
     """By one backward pass of linear bounds over interval bounds; `share` of every margin is IBP's.
 
     Training usually begins with share 0 and ends with 1, where the result is IBP's. A mixture of two lower bounds is
-    one.   Raises: InvalidBounds, Unbounded.   Source: Zhang et al. 2020 (CROWN-IBP), where share is beta.
+    one.   Raises: InvalidBounds, Unbounded; ValueError for a share beyond 0 to 1, where a mixture bounds nothing.
+    Source: Zhang et al. 2020 (CROWN-IBP), where share is beta.
     """
+    require_share(share)
     if share == 1:
         return ibp(graph, box, labels)
     relaxed, matrix = backward.crown_ibp(graph, Region(box)), margins(graph, labels)

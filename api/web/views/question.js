@@ -5,7 +5,7 @@ import { field, fresh, h, refill, select } from "../dom.js";
 import { numbers } from "../format.js";
 import { extent, grid } from "../tensor.js";
 
-const KINDS = [["inputs", "Robust around the input"], ["specification", "VNN-LIB property"], ["lipschitz", "Lipschitz constant"], ["batch", "Many inputs"]];
+const KINDS = [["inputs", "Robust around the input"], ["specification", "Property"], ["lipschitz", "Lipschitz constant"], ["batch", "Many inputs"]];
 const NORMS = [["inf", "ℓ∞: each value by ε"], ["2", "ℓ2"], ["1", "ℓ1"]];
 const LIPSCHITZ = ["auto", "norm-product", "eclipse-fast", "lipsdp-layer", "lipsdp-neuron", "lipsdp-channel", "lipsdp-conic", "crown", "alpha-crown", "recurjac", "ibp", "bab"];
 
@@ -68,7 +68,7 @@ export class Question {
   }
 
   _specification() {
-    if (!this.text.value.trim()) throw new Error("Write a VNN-LIB property, or open a file.");
+    if (!this.text.value.trim()) throw new Error("Write a property, or open a file.");
     return this.text.value;
   }
 
@@ -154,11 +154,11 @@ export class Question {
   }
 
   #specification() {
-    const file = h("input", { type: "file", accept: ".vnnlib,.txt,.json" });
+    const file = h("input", { type: "file", accept: ".vnnlib,.txt,.json,.toml" });
     file.addEventListener("change", async () => {
       if (file.files.length) this.text.value = await file.files[0].text();
     });
-    return [h("div", { class: "span-all" }, field("Property, or provenn-specification/1", this.text)), field("or a file", file)];
+    return [h("div", { class: "span-all" }, field("VNN-LIB, or a specification document in JSON or TOML", this.text)), field("or a file", file)];
   }
 
   #lipschitz() {

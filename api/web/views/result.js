@@ -7,6 +7,7 @@ import { number, percent, seconds } from "../format.js";
 import { batchPanels } from "./batch.js";
 import { certificatePanel } from "./certificate.js";
 import { counterexamplePanel, inputPicture } from "./counterexample.js";
+import { patternsPanel, radiusPanel, tightnessPanel } from "./measured.js";
 import { badge } from "./verdict.js";
 
 const LISTED = 200;
@@ -77,6 +78,9 @@ function itemPanels(item, request, model) {
   const panels = [summary(item, label, original, model)];
   if (item.lipschitz) panels.push(constants(item.lipschitz));
   if (item.monotonicity) panels.push(trends(item.monotonicity));
+  if (item.tightness) panels.push(tightnessPanel(item.tightness));
+  if (item.patterns) panels.push(patternsPanel(item.patterns));
+  if (item.radius) panels.push(radiusPanel(item.radius, Boolean(request?.radius?.pattern)));
   if (item.counterexample) panels.push(counterexamplePanel(item, original, label, model));
   if (item.certificate) panels.push(certificatePanel(item));
   return panels;

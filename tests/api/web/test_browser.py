@@ -6,10 +6,11 @@ import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from access_kit import SUBMIT, new_key
+from access_kit import SUBMIT, member, new_key
 from playwright.sync_api import Browser, FilePayload, FloatRect, Page, expect
 from service_kit import SMALL, Server, mlp, serving
 from web_kit import Tab, asked, browsing, downloaded, keep, picture_network, tab, uploaded, written
@@ -204,6 +205,40 @@ def test_a_batch_has_its_curve_and_its_files(window: Tab) -> None:
     with page.expect_download() as waiting:
         page.get_by_role("region", name="Files").last.get_by_role("button").last.click()
     assert waiting.value.suggested_filename.endswith("rows.jsonl")
+
+
+def test_what_was_measured_and_the_largest_radius(window: Tab, site: Server, tmp_path: Path) -> None:
+    owned = member(site, "default", SUBMIT)
+
+    def page_of(**question: Any) -> tuple[Page, dict[str, Any]]:
+        job = owned.submit({"model": owned.model(SMALL), "budget": {"seconds": 10}, **question})
+        window.page.goto(f"{site.url}/#/jobs/{job}")
+        expect(window.page.locator(".results .card").first).to_be_visible()
+        return window.page, owned.ended(job)["result"]["items"][0]
+
+    with owned.client:
+        page, item = page_of(tightness={"inputs": [INPUT]})
+        layer = item["tightness"]["layers"][0]["name"]
+        expect(page.get_by_role("region", name="Tightness by layer")).to_contain_text(layer)
+        page, item = page_of(patterns={"dataset": owned.dataset([INPUT, INPUT], [1, 1])})
+        expect(page.get_by_role("region", name="Patterns by class")).to_contain_text("100 %")
+        (pattern,) = item["patterns"]["patterns"]
+        page, item = page_of(radius={"input": INPUT, "pattern": pattern, "largest": 0.01})
+        panel = page.get_by_role("region", name="Largest radius")
+        expect(panel).to_contain_text("Proved up to 0.01, the largest radius that was asked about")
+        expect(panel).to_contain_text("one was found that follows the pattern")
+        assert item["radius"]["verified"] == 0.01
+    keep(page, "radius", tmp_path)
+
+
+def test_a_specification_document_is_a_property(window: Tab) -> None:
+    page = window.page
+    uploaded(page, SMALL)
+    page.get_by_text("Property", exact=True).click()
+    text = f'format = "provenn-specification/1"\nkind = "top-k"\ninput = {INPUT}\nepsilon = 0.0001\nk = 2\nnorm = "2"\n'
+    page.get_by_label("VNN-LIB, or a specification document").fill(text)
+    page.get_by_role("button", name="Prove it").click()
+    over(page, "verified")
 
 
 def test_a_narrow_and_dark_window(browser: Browser, site: Server, key: str, tmp_path: Path) -> None:
