@@ -23,6 +23,8 @@ from provenn.api.files import read_file
 from provenn.api.notebook import Card, Table, short
 from provenn.api.results import described
 from provenn.api.specifications import beside
+from provenn.api.statements import at_least, at_most
+from provenn.models.closed_loop import ROLES
 from provenn.models.reading import Executor, executor
 from provenn.models.specification.documents import document_of, no_files, require_meaning
 from provenn.models.specification.lyapunov import Conditions, conditions
@@ -66,9 +68,19 @@ def read_conditions(
         document = document_of(gunzipped(read_file(path))) if path is not None else given
         if not isinstance(document, Mapping) or document.get("kind") != "lyapunov":
             raise InvalidSpecification('a document of "kind" lyapunov was expected here')
+        _require_named(own, document)
         return conditions(document, controller, lambda name: own[name] if name in own else others(name))
     except ProvennError as error:
         raise error if path is None else in_file(path, error) from None
+
+
+def _require_named(own: Mapping[str, bytes], document: Mapping[str, Any]) -> None:
+    """Raises: InvalidSpecification for a network that was given under a name that is none of the document's."""
+    names = [name for role in ROLES if isinstance(name := document.get(role), str)]
+    for name in own:
+        if name not in names:
+            named = f"it names {', '.join(map(repr, names))}"
+            raise InvalidSpecification(f"the document does not name the network {name!r} that was given; {named}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,8 +120,8 @@ class StabilityResult:
 
     def _repr_html_(self) -> str:
         """For notebooks: what is proved, and a row a level that was tried."""
-        facts = [] if self.level is None else [("rho", short(float(self.level)))]
-        facts += [] if self.inner is None else [("sigma", short(float(self.inner)))]
+        facts = [] if self.level is None else [("rho", at_least(self.level))]
+        facts += [] if self.inner is None else [("sigma", at_most(self.inner))]
         facts += described(self.item.method, self.seconds, self.item.assurance)
         rows = [[short(each.level), each.verdict, short(each.seconds)] for each in self.attempts]
         table = Table("levels that were tried", ["V <=", "verdict", "seconds"], rows)

@@ -32,7 +32,8 @@ MEANING = {
 class Answer:
     """Everything known at the end; kept: what was written for each result; folder: --out; seconds: wall clock.
 
-    second: what --cross-check found, None if it was not asked for. words: what a document states, empty without one.
+    second: what --cross-check found, None if it was not asked for. words: what a document states, empty without one;
+    said: what each question is, with --top-k.
     """
 
     points: Sequence[Point]
@@ -42,6 +43,7 @@ class Answer:
     seconds: float
     second: CrossCheck | None = None
     words: str = ""
+    said: Sequence[str] = ()
 
     @property
     def verdict(self) -> str:
@@ -93,7 +95,7 @@ def _item(answer: Answer, index: int) -> dict[str, Any]:
     kept, item = answer.kept[index], answer.summary.items[index].model_dump()
     if item["counterexample"] is not None:
         item["counterexample"]["path"] = kept.counterexample
-    return item
+    return item | ({"property": answer.said[index]} if answer.said else {})
 
 
 def _assurance(answer: Answer) -> str | None:

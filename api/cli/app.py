@@ -42,7 +42,8 @@ app = typer.Typer(
 )
 
 SpecFile = Annotated[
-    Path | None, typer.Option("--spec", metavar="FILE", help="A property: .vnnlib, .vnnlib.gz or .json.")
+    Path | None,
+    typer.Option("--spec", metavar="FILE", help="A property: VNN-LIB, or a document in TOML or JSON, of any kind."),
 ]
 
 
@@ -118,6 +119,7 @@ BELONG = "--label, --eps, --norm, --clip, --target, --top-k and --unordered belo
 CERTIFY_EPILOG = """Examples:
 
   provenn certify model.onnx --spec property.vnnlib --out proof
+  provenn certify model.onnx --spec brightness.toml
   provenn certify model.onnx --input x.npy --label 3 --eps 0.03 --clip 0 1
   provenn certify model.onnx --input xs.npy --label ys.npy --eps 0.01 --eps 0.03
   provenn certify model.onnx --input x.npy --top-k 3 --eps 0.01 --clip 0 1
@@ -125,7 +127,9 @@ CERTIFY_EPILOG = """Examples:
 Exit codes: 0 verified (all of a batch), 10 falsified, 11 unknown, 12 timeout, 2 bad input,
 1 internal error, or results that cannot be saved.
 
-Anyone can then check the certificate: provenn check proof/certificate.zip --model model.onnx"""
+Anyone can then check the certificate: provenn check proof/certificate.zip --model model.onnx
+
+Manual: docs/cli.md; what to write into FILE of --spec: docs/which_specification.md"""
 
 
 @app.command(epilog=CERTIFY_EPILOG)
@@ -176,12 +180,12 @@ def certify(
     from provenn.api.cli.request import Request, Robustness
 
     robustness = None
+    if spec is not None and inputs is not None:
+        raise typer.BadParameter("give either --spec or --input, not both", param_hint="--spec")
     if inputs is not None:
         robustness = Robustness(inputs, label, eps or (), norm, clip, target, top_k, not unordered)
     elif label is not None or eps or clip is not None or target is not None or norm != "inf" or top_k or unordered:
         raise typer.BadParameter(BELONG, param_hint="--input")
-    if spec is not None and robustness is not None:
-        raise typer.BadParameter("give either --spec or --input, not both", param_hint="--spec")
     request = Request(model, robustness or spec, method, timeout, device, seed, out, cross_check, semantics, save)
 
     from provenn.api.cli.certifying import run

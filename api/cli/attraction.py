@@ -25,6 +25,7 @@ from provenn.api.cli.outcome import CannotWrite, ExitCode
 from provenn.api.cli.progress import progress_bar
 from provenn.api.files import read_file
 from provenn.api.stability import StabilityResult, read_conditions, stability
+from provenn.api.statements import at_least, at_most
 from provenn.models.specification.lyapunov import at_levels
 
 DOCUMENT = "stability.json"
@@ -124,8 +125,9 @@ def view(found: StabilityResult, kept: Mapping[str, str | None]) -> RenderableTy
     item, table = found.item, Table.grid(padding=(0, 3))
     table.add_row("verdict", Text(found.verdict, style=f"bold {COLOURS[found.verdict]}"))
     if found.level is not None and found.inner is not None:
-        table.add_row("region", f"V <= {float(found.level):g} (no proof can reach {found.limit:.6g})")
-        table.add_row("small region", f"V <= {float(found.inner):g}")
+        limit = f" (no proof can reach {at_most(found.limit)})" if np.isfinite(found.limit) else ""
+        table.add_row("region", f"V <= {at_least(found.level)}{limit}")
+        table.add_row("small region", f"V <= {at_most(found.inner)}")
         table.add_row("proved", Text(found.words))
     if item.counterexample is not None:
         for name, numbers in _state(found).items():

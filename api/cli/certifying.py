@@ -56,7 +56,8 @@ def run(request: Request, as_json: bool) -> int:
         kept, trouble = _kept(request, results, model, stated)
     folder = None if request.out is None else str(request.out)
     words = "" if stated is None else stated.words
-    found = Answer(questions.points, results, kept, folder, time.monotonic() - start, second, words)
+    words = questions.said[0] if len(questions.said) == len(results) == 1 else words
+    found = Answer(questions.points, results, kept, folder, time.monotonic() - start, second, words, questions.said)
     trouble = trouble or (second.error if second is not None else None)
     outcome.warn(warning for result in results for warning in result.warnings)
     said = answers.as_json(found) | ({"error": outcome.described(trouble)} if trouble else {})

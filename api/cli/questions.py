@@ -95,7 +95,7 @@ def from_options(asked: Robustness, model: LoadedModel) -> Questions:
 def _of_top(
     asked: Robustness, k: int, inputs: NDArray[np.floating], model: LoadedModel, said: list[str]
 ) -> Iterator[Specification]:
-    """The k labels that the network has at each input stay; said: gets each in words.   Raises: InvalidSpecification."""
+    """The k labels that the network has at each input stay; said gets each in words.   Raises: InvalidSpecification."""
     about = {"format": FORMAT, "kind": "top-k", "k": k, "ordered": asked.ordered}
     about |= {"norm": asked.norm, "clip": asked.clip}
     for values in inputs.tolist():
@@ -103,7 +103,8 @@ def _of_top(
         for epsilon in asked.epsilons:
             document = top_k.Document.model_validate({**about, "input": centre, "epsilon": exact(epsilon)})
             specification, labels = top_k.specified(document, model.executor)
-            said.append(top_k.words(document, labels))
+            near = f"at most {epsilon} from the input in the norm {asked.norm}"
+            said.append(f"{top_k.stay(document, labels)}, for all inputs {near}.")
             yield specification
 
 

@@ -46,7 +46,8 @@ def tightness(
         bool, typer.Option("--outputs-only", help="Of the outputs alone: a pass an output, not one an input value.")
     ] = False,
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw it, by layer or by network: FILE.png or FILE.html.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw it, by layer or by network: FILE.png, FILE.svg or FILE.html."),
     ] = None,
     json: Json = False,
 ) -> int:

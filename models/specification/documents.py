@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 import tomllib
@@ -12,6 +13,7 @@ from provenn.models.specification import KINDS, Files, plain
 from provenn.models.specification.fields import as_json, shown
 from provenn.models.specification.monotone import Monotone, asked
 from provenn.models.specification.stated import Stated
+from provenn.models.specification.toml_text import limit_toml_depth
 from provenn.verifier.errors import InvalidSpecification, ResourceLimit
 from provenn.verifier.spec_json import FORMAT, limit_depth, unique
 from provenn.verifier.spec_reader import gunzipped, read_specification
@@ -23,6 +25,8 @@ MONOTONE = "monotone"
 _VNNLIB = re.compile(rb"(?:[ \t\r\n]+|;[^\n]*+)*+\(")
 _LINE = re.compile(r"at line (\d+)")
 _JSON = re.compile(rb"\s*\{")
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
+_MARKED = b"\xef\xbb\xbf"
 _KIND = re.compile(rb'"kind"\s*:\s*"([^"\\]*)"')
 
 
@@ -88,22 +92,37 @@ def _known(document: Any) -> dict[str, Any]:
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         given = shown(document.get("format")) if isinstance(document, dict) else shown(document)
         raise InvalidSpecification(f'"format": a document has "format": "{FORMAT}", not {given}')
-    if document.get("kind") not in kinds():
-        raise InvalidSpecification(f'"kind": {shown(document.get("kind"))} is none of {", ".join(kinds())}')
+    kind = document.get("kind")
+    if kind not in kinds():
+        near = difflib.get_close_matches(kind[:100], kinds(), 1) if isinstance(kind, str) else []
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise InvalidSpecification(f'"kind": {shown(kind)} is none of {", ".join(kinds())}{hint}')
     return document
 
 
 def _json(text: bytes) -> Any:
     limit_depth(text)
     try:
-        return json.loads(text, parse_float=Decimal, parse_constant=_refused, object_pairs_hook=unique)
+        document = json.loads(text, parse_float=Decimal, parse_constant=_refused, object_pairs_hook=unique)
+        if _HALF.search(text):
+            json.dumps(document, ensure_ascii=False, default=str).encode()
+        return document
+    except UnicodeEncodeError:
+        raise InvalidSpecification(
+            "a text has half of a surrogate pair, such as \\ud800: that is no character"
+        ) from None
     except json.JSONDecodeError as error:
         raise InvalidSpecification(f"not JSON: {error.msg} (column {error.colno})", error.lineno) from None
     except UnicodeDecodeError as error:
         line = text.count(b"\n", 0, error.start) + 1
         raise InvalidSpecification("not JSON: a byte is not UTF-8", line) from None
     except ValueError as error:
-        raise InvalidSpecification(f"not JSON that is read here: {error}") from None
+        raise InvalidSpecification(f"not JSON that is read here: {_digits(error)}") from None
+
+
+def _digits(error: ValueError) -> str:
+    """In our words where Python's speak of its own limits."""
+    return "a whole number of more than 4300 digits" if "integer string" in str(error) else str(error)
 
 
 def _refused(text: str) -> NoReturn:
@@ -113,7 +132,9 @@ def _refused(text: str) -> NoReturn:
 def _toml(text: bytes) -> dict[str, Any]:
     if len(text) > TOML_BYTES:
         raise ResourceLimit("the size of a document in TOML (JSON may be longer)", f"{TOML_BYTES >> 20} MiB")
-    limit_depth(text)
+    if text.startswith(_MARKED):
+        raise InvalidSpecification("it begins with a byte order mark: save it as UTF-8 without one")
+    limit_toml_depth(text)
     try:
         return tomllib.loads(text.decode("utf-8"), parse_float=Decimal)
     except UnicodeDecodeError as error:
@@ -124,4 +145,4 @@ def _toml(text: bytes) -> dict[str, Any]:
         where = _LINE.search(str(error))
         blank = text[: len(text) - len(text.lstrip())]
         line = int(where[1]) if where else blank.count(b"\n") + 1
-        raise InvalidSpecification(f"neither {begins} ({error})", line) from None
+        raise InvalidSpecification(f"neither {begins} ({_digits(error)})", line) from None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from math import isfinite
@@ -26,6 +27,7 @@ from provenn.verifier.errors import InvalidSpecification
 from provenn.verifier.numbers import spoken, written
 
 SHOWN = 60
+_DECIMAL = re.compile(r"Decimal\('([^']*)'\)")
 D = TypeVar("D", bound=BaseModel)
 
 
@@ -94,21 +96,37 @@ def validated(kind: type[D], document: Mapping[str, Any]) -> D:
     try:
         return kind.model_validate(dict(document))
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
+        first = _telling(error.errors(include_url=False))
         key = first.get("ctx", {}).get("key")
-        where = place(document, [*first["loc"], *([key] if key else [])])
+        where = place(
+            document, [*first["loc"], *([key] if key else [])], absent=bool(key) or first["type"] == "missing"
+        )
         raise InvalidSpecification(f"{where}: {_said(first)}" if where else _said(first)) from None
 
 
-def place(document: Any, names: list[str | int]) -> str:
-    """`"perturbations"[1]."range"`: what pydantic alone sees, such as the names of alternatives, is left out."""
+def _telling(errors: Sequence[Any]) -> Any:
+    """The first error; where it is that a value is not of the first of several types, the one furthest inside it."""
+    first = errors[0]
+    if not first["type"].endswith("_type"):
+        return first
+    reach = 2 if any(isinstance(name, int) for name in first["loc"][1:2]) else 1
+    same = [each for each in errors if each["loc"][:reach] == first["loc"][:reach]]
+    return max(same, key=lambda each: (not each["type"].endswith("_type"), len(each["loc"])))
+
+
+def place(document: Any, names: list[str | int], absent: bool) -> str:
+    """`"perturbations"[1]."range"`: what pydantic alone sees, such as the names of alternatives, is left out.
+
+    absent: the last name is one that the document should have, or should not.
+    """
     found, here = "", document
     for number, name in enumerate(names):
-        last = number == len(names) - 1
+        last = absent and number == len(names) - 1
         if isinstance(name, int) and isinstance(here, list | tuple):
             found, here = f"{found}[{name}]", here[name] if name < len(here) else None
         elif isinstance(name, str) and isinstance(here, Mapping) and (last or name in here):
-            found, here = f'{found}{"." if found else ""}"{name}"', here.get(name)
+            quoted = json.dumps(name if len(name) <= SHOWN else f"{name[: SHOWN - 3]}...", ensure_ascii=False)
+            found, here = f"{found}{'.' if found else ''}{quoted}", here.get(name)
     return found
 
 
@@ -118,6 +136,8 @@ def _said(error: Mapping[str, Any]) -> str:
     match error["type"]:
         case "missing":
             return "is missing"
+        case "extra_forbidden":
+            return "this key is not known"
         case "literal_error":
             return f"{given} is not {error['ctx']['expected']}"
         case "union_tag_invalid":
@@ -130,6 +150,8 @@ def _said(error: Mapping[str, Any]) -> str:
             return f"a list is expected here, not {given}"
         case "said":
             return str(error["msg"])
+        case "value_error":
+            return str(error["msg"]).removeprefix("Value error, ")
     message = str(error["msg"])
     return f"{message[0].lower()}{message[1:]}, not {given}".replace("input should be", "it must be")
 
@@ -142,7 +164,7 @@ def around(epsilon: Fraction, norm: str, clip: tuple[Fraction, Fraction] | None)
 
 def shown(given: Any) -> str:
     """Some of a value, for a message."""
-    text = written(given) if isinstance(given, Fraction) else str(given) if isinstance(given, Decimal) else repr(given)
+    text = written(given) if isinstance(given, Fraction) else _DECIMAL.sub(r"\1", repr(given))
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
 
 

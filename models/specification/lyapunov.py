@@ -83,7 +83,11 @@ class Document(Base):
 
     @model_validator(mode="after")
     def _fits(self) -> Document:
-        if not len(self.lower) == len(self.upper) == len(self.small):
+        if len(self.upper) != len(self.lower):
+            raise fails("it must have as many numbers as lower", "upper")
+        if not all(low < high for low, high in zip(self.lower, self.upper, strict=True)):
+            raise fails("every number of it must be below that of upper", "lower")
+        if len(self.small) != len(self.lower):
             raise fails("it must have as many numbers as lower and upper", "small")
         if self.centre is not None and len(self.centre) != len(self.lower):
             raise fails("it must have as many numbers as lower", "centre")

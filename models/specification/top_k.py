@@ -86,11 +86,15 @@ def largest(outputs: np.ndarray, k: int) -> tuple[int, ...]:
 
 def words(asked: Document, labels: tuple[int, ...]) -> str:
     """What a document says where these are the labels that stay."""
-    place = f"for {fields.around(asked.epsilon, asked.norm, asked.clip)}"
+    return f"{stay(asked, labels)}, for {fields.around(asked.epsilon, asked.norm, asked.clip)}."
+
+
+def stay(asked: Document, labels: tuple[int, ...]) -> str:
+    """The same, but for the inputs."""
     manner = "in this order" if asked.ordered else "in any order"
     if asked.target is None:
-        return f"The largest outputs are {_listed(labels)}, {manner}, {place}."
-    return f"The largest outputs are never {_listed(asked.target)}, {manner}, {place}."
+        return f"The largest outputs are {_listed(labels)}, {manner}"
+    return f"The largest outputs are never {_listed(asked.target)}, {manner}"
 
 
 def _listed(labels: tuple[int, ...]) -> str:
