@@ -24,7 +24,7 @@ from provenn.models.specification import top_k
 from provenn.models.specification.stated import Stated
 from provenn.solvers.base import Budget
 from provenn.verifier.errors import ProvennError, in_file
-from provenn.verifier.numbers import exact
+from provenn.verifier.numbers import exact, written
 from provenn.verifier.spec import Specification
 from provenn.verifier.spec_json import FORMAT, robustness
 
@@ -103,7 +103,8 @@ def _of_top(
         for epsilon in asked.epsilons:
             document = top_k.Document.model_validate({**about, "input": centre, "epsilon": exact(epsilon)})
             specification, labels = top_k.specified(document, model.executor)
-            near = f"at most {epsilon} from the input in the norm {asked.norm}"
+            cut = "" if document.clip is None else f" with values in [{', '.join(map(written, document.clip))}]"
+            near = f"at most {epsilon} from the input in the norm {asked.norm}{cut}"
             said.append(f"{top_k.stay(document, labels)}, for all inputs {near}.")
             yield specification
 

@@ -123,6 +123,8 @@ def test_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
     about = ("certify", model, "--input", inputs, "--top-k", "2", "--eps")
     assert run(*about, "0.12", "--json").json["verdict"] == "verified"
     assert run(*about, "0.13").code == 10
+    said = run(*about, "0.12", "--clip", "0", "1", "--norm", "1", "--json").json["property"]
+    assert said.endswith("for all inputs at most 0.12 from the input in the norm 1 with values in [0, 1].")
     assert run(*about, "0.12", "--unordered").code == 0
     assert run(*about, "0.13", "--unordered").code == 10
     assert run(*about, "0.176", "--norm", "2").code == 0
