@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
+from functools import partial
 from math import prod
 from typing import TypeVar
 
@@ -11,7 +13,7 @@ import numpy as np
 from provenn.api.domain import Domain, Place, columns, read_domain
 from provenn.api.keywords import HowDerivatives, Shape
 from provenn.api.lipschitz_question import Around, matrix
-from provenn.api.monotonicity import Question
+from provenn.api.monotonicity import Question, require_several
 from provenn.api.schemas import MonotonicityRequest, RegionRequest
 from provenn.models.specification.monotone import Monotone, Region
 from provenn.verifier.errors import InvalidSpecification
@@ -36,6 +38,8 @@ def question(asked: Monotone, inputs: int, outputs: int) -> tuple[Question, dict
         region = asked.region
         places = [_at("region", lambda: _around(region, inputs))]
         names = {column: f"input {column}" for column in found}
+    for place in places:
+        _at("features", partial(require_several, found, place))
     return Question(found, tuple(places), asked.rows, asked.expect), names
 
 
@@ -52,7 +56,7 @@ def over_which(asked: Monotone, shape: Shape) -> HowDerivatives:
         said = f"the centre has {len(region.input)} numbers for {prod(shape)} inputs"
         raise InvalidSpecification(f'"region"."input": {said}')
     centre = np.array([float(x) for x in region.input]).reshape(shape)
-    clip = None if region.clip is None else (float(region.clip[0]), float(region.clip[1]))
+    clip = _ends(region)
     found: HowDerivatives = {"rows": asked.rows, "domain": None, "at": centre, "eps": written(region.epsilon)}
     return {**found, "region_norm": region.norm, "clip": clip}
 
@@ -62,13 +66,9 @@ def request(asked: Monotone) -> MonotonicityRequest:
     region = None
     if asked.region is not None:
         given = asked.region
-        epsilon = float(given.epsilon)
-        if spoken(epsilon) != given.epsilon:
-            said = f"a service takes radii of regions as decimals, which {written(given.epsilon)} is not"
-            raise InvalidSpecification(f'"region"."epsilon": {said}')
-        clip = None if given.clip is None else (float(given.clip[0]), float(given.clip[1]))
+        epsilon = _decimal("epsilon", "radii", given.epsilon)
         centre = [float(x) for x in given.input]
-        region = RegionRequest(input=centre, epsilon=epsilon, norm=given.norm, clip=clip)
+        region = RegionRequest(input=centre, epsilon=epsilon, norm=given.norm, clip=_ends(given))
     return MonotonicityRequest(
         features=list(asked.features),
         expect=asked.expect,
@@ -77,6 +77,21 @@ def request(asked: Monotone) -> MonotonicityRequest:
         fixed=dict(asked.fixed),
         region=region,
     )
+
+
+def _ends(region: Region) -> tuple[float, float] | None:
+    """Of its clip.   Raises: InvalidSpecification."""
+    if region.clip is None:
+        return None
+    return _decimal("clip", "ranges", region.clip[0]), _decimal("clip", "ranges", region.clip[1])
+
+
+def _decimal(key: str, what: str, value: Fraction) -> float:
+    """The float that stands for this very number.   Raises: InvalidSpecification naming the key, if none does."""
+    if spoken(found := float(value)) != value:
+        said = f"a service takes {what} of regions as decimals, which {written(value)} is not"
+        raise InvalidSpecification(f'"region"."{key}": {said}')
+    return found
 
 
 def _domain(asked: Monotone, inputs: int) -> Domain | None:

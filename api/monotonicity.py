@@ -7,7 +7,7 @@ finished certificate; a pair of inputs counts after onnxruntime agreed on it. A 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import inf, prod
@@ -182,13 +182,18 @@ def monotonicity(
     if len(set(question.columns)) < len(question.columns) or not question.places:
         raise InvalidSpecification("every feature is asked about once, over at least one region")
     for place in question.places:
-        lower, upper = place.set.exact_lower, place.set.exact_upper
-        if len(lower) != inputs:
-            raise InvalidSpecification(f"a region has {len(lower)} numbers for {inputs} inputs")
-        single = [column for column in question.columns if lower[column] == upper[column]]
-        if single:
-            raise InvalidSpecification(f"input {single[0]} has one value alone: there is nothing to be monotone in")
+        if len(place.set.exact_lower) != inputs:
+            raise InvalidSpecification(f"a region has {len(place.set.exact_lower)} numbers for {inputs} inputs")
+        require_several(question.columns, place)
     return _Run(model, question, matrix(question.rows, outputs), options, progress).answer()
+
+
+def require_several(columns: Sequence[int], place: Place) -> None:
+    """Raises: InvalidSpecification for an input that has one value alone there."""
+    lower, upper = place.set.exact_lower, place.set.exact_upper
+    single = [column for column in columns if lower[column] == upper[column]]
+    if single:
+        raise InvalidSpecification(f"input {single[0]} has one value alone: there is nothing to be monotone in")
 
 
 class _Run:

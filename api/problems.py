@@ -242,7 +242,8 @@ def _shown(part: str | int) -> str:
 
 def _detail(error: dict[str, Any]) -> str:
     context = error.get("ctx", {})
-    return f"{error['msg']}: {context['error']}" if error["type"] == "json_invalid" else str(error["msg"])
+    said = str(error["msg"]).removeprefix("Value error, ")
+    return f"{said}: {context['error']}" if error["type"] == "json_invalid" else said
 
 
 def _member(name: str) -> str:

@@ -50,6 +50,7 @@ SHARE = 0.5
 TOLERANCE = Fraction(1, 64)
 """Share of the level within which the search ends."""
 
+INTERRUPTED = "interrupted: more time may prove a larger level"
 ERRORS = "a condition fails only within the errors of broken lines: more pieces may help"
 
 
@@ -100,7 +101,7 @@ class StabilityResult:
     of the one that failed; limit: a level that cannot be proved, since a condition fails at a state below it (inf if
     none was seen); counterexample: that state, with the composition's outputs there, if nothing is verified. attempts:
     every level that was tried. words: what is proved; stated: the composition and its specification, which the
-    certificate is about.
+    certificate is about. interrupted: whether Ctrl-C ended the search.
     """
 
     conditions: Conditions
@@ -112,6 +113,7 @@ class StabilityResult:
     attempts: tuple[Attempt, ...] = ()
     words: str = ""
     stated: Stated | None = None
+    interrupted: bool = False
 
     @property
     def verdict(self) -> str:
@@ -132,7 +134,7 @@ class StabilityResult:
 def stability(
     asked: Conditions, options: Options, progress: Progress = silent, tolerance: Fraction = TOLERANCE
 ) -> StabilityResult:
-    """The largest level up to the tolerance, within the options' seconds.
+    """The largest level up to the tolerance, within the options' seconds. Ctrl-C keeps what is proved.
 
     Verified where any level is; falsified where a condition fails at the least level there could be; levels that the
     document gives are taken as they are.   Raises: as `certify`; InvalidSpecification for float32 executions.
@@ -143,13 +145,17 @@ def stability(
 
 @dataclass(eq=False)
 class _Search:
-    """exact: runs the composition before functions were enclosed: what fails there is no matter of their errors."""
+    """exact: runs the composition before functions were enclosed: what fails there is no matter of their errors.
+
+    found: the largest level that was proved so far, with the small region's and the item.
+    """
 
     conditions: Conditions
     options: Options
     progress: Progress
     tolerance: Fraction
     attempts: list[Attempt] = field(default_factory=list)
+    found: tuple[Fraction, Fraction, ItemResult] | None = None
 
     def __post_init__(self) -> None:
         self.budget = Budget(self.options.seconds)
@@ -160,27 +166,36 @@ class _Search:
 
     def run(self) -> StabilityResult:
         """See stability."""
-        start, asked = time.monotonic(), self.conditions.document
-        states, outputs = self._seen()
-        inner, item = (asked.inner, None) if asked.inner is not None else self._inner(outputs)
-        found: tuple[Fraction, ItemResult] | None = None
-        if inner is not None:
-            if asked.level is not None:
-                inner = min(inner, asked.level)  # else nothing would follow; whether N lies in it is tried, too
-                item = self._tried(asked.level, inner)
-                found = (asked.level, item) if item.verdict == Verdict.VERIFIED else None
-            else:
-                self.limit = min(self._limit(states, outputs), self._face(states))
-                found, item = self._bisected(inner)
-        assert item is not None
-        seconds = time.monotonic() - start
-        result = StabilityResult(self.conditions, item, seconds, limit=self.limit, attempts=tuple(self.attempts))
-        if found is None or inner is None:
+        start, interrupted = time.monotonic(), False
+        try:
+            item = self._searched()
+        except KeyboardInterrupt:
+            interrupted, wasted = True, time.monotonic() - start
+            item = ItemResult(str(Verdict.UNKNOWN), self.options.method, None, wasted, reason=INTERRUPTED)
+        seconds, tried = time.monotonic() - start, tuple(self.attempts)
+        result = StabilityResult(self.conditions, item, seconds, None, None, self.limit, tried, interrupted=interrupted)
+        if self.found is None:
             return result
-        level, item = found
+        level, inner, item = self.found
+        if interrupted:
+            item = replace(item, reason="; ".join([INTERRUPTED, *([item.reason] if item.reason else [])]))
         words = self.conditions.words(level, inner)
         stated = Stated(self.conditions.model, from_cases(self.conditions.all(level, inner)), words)
         return replace(result, item=item, level=level, inner=inner, words=words, stated=stated)
+
+    def _searched(self) -> ItemResult:
+        """The last item; what was proved is in `found`."""
+        asked = self.conditions.document
+        states, outputs = self._seen()
+        inner, item = (asked.inner, None) if asked.inner is not None else self._inner(outputs)
+        if inner is None:
+            assert item is not None
+            return item
+        if asked.level is not None:
+            inner = min(inner, asked.level)  # else nothing would follow; whether N lies in it is tried, too
+            return self._tried(asked.level, inner)
+        self.limit = min(self._limit(states, outputs), self._face(states))
+        return self._bisected(inner)
 
     def _seen(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Random inputs of the model, half of them in the small box, and its outputs there."""
@@ -236,32 +251,31 @@ class _Search:
             shaped = torch.from_numpy(moved).reshape(-1, *self.model.graph.input_shape)
             return float(torch.cat([self.model.graph.forward(p)[..., 0] for p in torch.split(shaped, 1 << 12)]).min())
 
-    def _bisected(self, inner: Fraction) -> tuple[tuple[Fraction, ItemResult] | None, ItemResult]:
-        """The largest level that was proved, if any, and the last item.
+    def _bisected(self, inner: Fraction) -> ItemResult:
+        """The last item.
 
         Down from the limit by steps that double until a level is proved, then by halves.
         """
-        best: tuple[Fraction, ItemResult] | None = None
         fall, high, low = min(NEARLY, float(self.tolerance) / 2), self.limit, inner
         level = max(inner, _short(high * (1 - fall)))
         while True:
             item = self._tried(level, inner)
             if item.verdict == Verdict.VERIFIED:
-                low, best = level, (level, item)
+                low = level
             else:
                 high = min(float(level), self.limit)
-            if self.budget.left <= 0 or (level == inner and best is None):
-                return best, item
-            if best is None:
+            if self.budget.left <= 0 or (level == inner and self.found is None):
+                return item
+            if self.found is None:
                 fall = min(2 * fall, 0.5)
                 level = max(inner, _short(high * (1 - fall)))
                 continue
             level = _short((float(low) + high) / 2)
             if high - low <= self.tolerance * high or not low < level < high:
-                return best, item
+                return item
 
     def _tried(self, level: Fraction, inner: Fraction) -> ItemResult:
-        """All conditions at a level."""
+        """All conditions at a level above all that were proved."""
         self.progress(len(self.attempts), len(self.attempts) + 1, f"level {float(level):.6g}")
         cases = self.conditions.all(level, inner)
         item = self._certified(cases, self.options.certificates)
@@ -269,6 +283,8 @@ class _Search:
             self.limit = min(self.limit, item.counterexample.output[0])
         item = self._replayed(item, cases)
         self.attempts.append(Attempt(float(level), item.verdict, item.seconds))
+        if item.verdict == Verdict.VERIFIED:
+            self.found = level, inner, item
         return item
 
     def _certified(self, cases: list[Case], certificates: bool) -> ItemResult:

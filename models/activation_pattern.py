@@ -123,11 +123,15 @@ class Pattern(BaseModel):
 def read_pattern(data: bytes | dict[str, Any]) -> Pattern:
     """The pattern of a file, or of an object in place of one.   Raises: InvalidSpecification naming the member."""
     try:
-        return Pattern.model_validate_json(data) if isinstance(data, bytes) else Pattern.model_validate(data)
+        found = Pattern.model_validate_json(data) if isinstance(data, bytes) else Pattern.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise InvalidSpecification(f"activation pattern: {where + ': ' if where else ''}{first['msg']}") from None
+        said = str(first["msg"]).removeprefix("Value error, ")
+        raise InvalidSpecification(f"activation pattern: {where + ': ' if where else ''}{said}") from None
+    if "format" not in found.model_fields_set:
+        raise InvalidSpecification(f'activation pattern: format: is missing; it is "{FORMAT}"')
+    return found
 
 
 @dataclass(frozen=True)

@@ -33,9 +33,14 @@ def network(data: bytes, what: str, limits: Limits | None = None) -> Admitted:
 
     Raises: InvalidModel if it is no ONNX file or computes nothing; UnsupportedOp, ResourceLimit as for any network.
     """
-    if is_implicit_file(decompressed(data, limits or Limits())):
+    try:
+        implicit = is_implicit_file(decompressed(data, limits or Limits()))
+        found = None if implicit else admitted(data, limits=limits)
+    except InvalidModel as error:
+        error.args = (f"the {what}: {error}",)
+        raise
+    if found is None:
         raise InvalidModel(f"the {what} is a {FORMAT}; only ONNX files are put together")
-    found = admitted(data, limits=limits)
     if found.output_name == found.input_name:
         raise InvalidModel(f"the {what}'s output is its input")
     return found

@@ -132,6 +132,7 @@ class Room:
 
 def _single(values: np.ndarray, toward: float) -> np.ndarray:
     """float32, rounded toward one side."""
-    near = values.astype(np.float32)
+    with np.errstate(over="ignore"):  # an end beyond all numbers of float32: inf, or the largest of them
+        near = values.astype(np.float32)
     wrong = near < values if toward > 0 else near > values
     return np.where(wrong, np.nextafter(near, np.float32(toward)), near)

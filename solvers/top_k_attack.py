@@ -52,9 +52,9 @@ def _gaps(goal: Goal, outputs: Tensor, aim: Tensor) -> Tensor:
     found = np.zeros_like(values)
     for copy, case in np.ndindex(aims.shape):
         mine, y = clause[:, case] == aims[copy, case], values[copy, case]
-        if not np.isfinite(y).all():
-            continue
         rows, least = matrix[mine, case], bound[mine, case]
+        if not all(np.isfinite(part).all() for part in (rows, least, y)):  # float32 has no number that large
+            continue
         lacking = float((least - rows @ y).max(initial=0.0))
         margin = INSIDE * lacking + LEAST * (1 + float(np.abs(y).max()))
         nearest = project(rows, least + margin, y)

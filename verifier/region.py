@@ -240,7 +240,8 @@ def _rounded(
     """float64 rows in `dtype`, moved outward where rounding moved them inward: [batch, *shape]."""
     exact = np.stack(rows)
     if dtype == torch.float32:
-        single = exact.astype(np.float32)
+        with np.errstate(over="ignore"):  # inf lies outward, or is moved inward to the largest number
+            single = exact.astype(np.float32)
         inward = single > exact if toward < 0 else single < exact
         exact = np.where(inward, np.nextafter(single, np.float32(toward)), single)
     return torch.as_tensor(exact, device=device).reshape(-1, *shape)

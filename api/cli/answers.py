@@ -13,6 +13,7 @@ from rich.text import Text
 
 from provenn.api.certification import ItemResult
 from provenn.api.cli.artifacts import Kept
+from provenn.api.cli.outcome import unkept
 from provenn.api.cross_check import CrossCheck
 from provenn.api.report import Point, overall, report
 from provenn.api.schemas import JobResult
@@ -135,9 +136,9 @@ def _single(answer: Answer) -> RenderableType:
         table.add_row("output", Text(_numbers(result.counterexample.output)))
         if result.counterexample.original is not None:
             table.add_row("parameters", Text(_numbers(result.counterexample.input)))
-        table.add_row("counterexample", Text(kept.counterexample or "not kept: give --out DIR"))
+        table.add_row("counterexample", Text(kept.counterexample or unkept(answer.folder)))
     if result.certificate:
-        table.add_row("certificate", Text(kept.certificate or "made and checked, not kept: give --out DIR"))
+        table.add_row("certificate", Text(kept.certificate or f"made and checked, {unkept(answer.folder)}"))
     return table
 
 
@@ -168,7 +169,8 @@ def _open_items(answer: Answer) -> list[RenderableType]:
 
 def _folder(answer: Answer) -> list[RenderableType]:
     count = len({id(r.certificate) for r in answer.results if r.certificate is not None})  # items may share one
-    where = f"in {answer.folder}" if answer.folder else "made and checked, not kept: give --out DIR"
+    there = any(kept.certificate for kept in answer.kept)
+    where = f"in {answer.folder}" if there else f"made and checked, {unkept(answer.folder)}"
     return [Text(f"\n{count} certificate{'s' if count > 1 else ''} {where}")] if count else []
 
 

@@ -27,6 +27,7 @@ from provenn.api.files import read_file
 from provenn.api.stability import StabilityResult, read_conditions, stability
 from provenn.api.statements import at_least, at_most
 from provenn.models.specification.lyapunov import at_levels
+from provenn.solvers.base import Verdict
 
 DOCUMENT = "stability.json"
 
@@ -68,7 +69,8 @@ def run(request: Request, options: Options, as_json: bool) -> int:
     if trouble is not None:
         outcome.complain(trouble, as_json=False)
         return ExitCode.INTERNAL
-    return CODES[found.verdict]
+    stopped = found.interrupted and found.verdict != Verdict.VERIFIED
+    return ExitCode.INTERRUPTED if stopped else CODES[found.verdict]
 
 
 def _kept(request: Request, found: StabilityResult) -> dict[str, str | None]:
@@ -107,6 +109,7 @@ def as_object(found: StabilityResult) -> dict[str, Any]:
         "counterexample": None if item.counterexample is None else _state(found),
         "attempts": [{"level": a.level, "verdict": a.verdict, "seconds": a.seconds} for a in found.attempts],
         "seconds": found.seconds,
+        "interrupted": found.interrupted,
         "stats": item.stats,
     }
 

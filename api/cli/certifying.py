@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 
 from typer import BadParameter
@@ -25,6 +26,7 @@ from provenn.api.specifications import read_property
 from provenn.models.parametrization import Parametrized
 from provenn.models.specification.monotone import Monotone
 from provenn.models.specification.stated import Stated
+from provenn.solvers.branch_and_bound.kept import LETTERS
 from provenn.verifier.errors import ProvennError
 
 CODES = {
@@ -96,8 +98,18 @@ def _terminable(request: Request) -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(ExitCode.TERMINATED))
     try:
         yield
+    except (KeyboardInterrupt, SystemExit):
+        if found := _searches(request.save):
+            sys.stderr.write(f"the search is kept in {', '.join(found)}: the same command goes on from there\n")
+        raise
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _searches(path: Path) -> list[str]:
+    """Files of searches at that path, and those beside it, one a case."""
+    beside = sorted(path.parent.glob(f"{escape(path.name)}.{'?' * LETTERS}"))
+    return [str(each) for each in (path, *beside) if each.is_file()]
 
 
 def _stated(request: Request) -> Stated | Monotone | None:

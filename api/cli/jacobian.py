@@ -46,13 +46,16 @@ class Request:
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What is known; rows: of C in words; names: of the inputs; kept: where it was written."""
+    """What is known; rows: of C in words; names: of the inputs; kept: where it was written, of what out should
+    have.
+    """
 
     result: JacobianResult
     asked: str
     rows: tuple[str, ...]
     names: tuple[str, ...]
     kept: dict[str, str | None]
+    out: Path | None
 
 
 def run(request: Request, options: Options, as_json: bool) -> int:
@@ -71,7 +74,7 @@ def run(request: Request, options: Options, as_json: bool) -> int:
         except CannotWrite as error:
             trouble = error
     rows = tuple(named([row]) for row in matrix(request.rows, math.prod(model.graph.output_shape)))
-    answer = Answer(result, request.rows, rows, _names(model, domain), kept)
+    answer = Answer(result, request.rows, rows, _names(model, domain), kept, request.out)
     said = _as_json(answer, time.monotonic() - start)
     said |= {"error": outcome.described(trouble)} if trouble else {}
     outcome.show(said, _as_view(answer), as_json)
@@ -149,7 +152,8 @@ def _as_view(answer: Answer) -> RenderableType:
     if result.reason:
         table.add_row("reason", Text(result.reason))
     if result.certificate is not None:
-        table.add_row("certificate", Text(answer.kept["certificate"] or "made and checked, not kept: give --out DIR"))
+        kept = answer.kept["certificate"] or f"made and checked, {outcome.unkept(answer.out)}"
+        table.add_row("certificate", Text(kept))
     if answer.kept["bounds"] is not None:
         table.add_row("bounds", Text(answer.kept["bounds"]))
     if result.lower is None or result.upper is None:

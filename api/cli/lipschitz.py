@@ -117,7 +117,7 @@ def run(request: Request, options: Options, as_json: bool) -> int:
             trouble = error
     said = _as_json(result, path, time.monotonic() - start)
     said |= {"error": outcome.described(trouble)} if trouble else {}
-    outcome.show(said, _as_view(result, rows, path), as_json)
+    outcome.show(said, _as_view(result, rows, path, request.out), as_json)
     if trouble is not None:
         outcome.complain(trouble, as_json=False)
         return ExitCode.INTERNAL
@@ -160,7 +160,9 @@ def _as_json(result: LipschitzResult, path: str | None, seconds: float) -> dict[
     }
 
 
-def _as_view(result: LipschitzResult, rows: tuple[tuple[float, ...], ...], path: str | None) -> RenderableType:
+def _as_view(
+    result: LipschitzResult, rows: tuple[tuple[float, ...], ...], path: str | None, out: Path | None
+) -> RenderableType:
     table = Table.grid(padding=(0, 3))
     table.add_row("verdict", Text(result.verdict, style=f"bold {COLOURS[result.verdict]}"))
     outward = "each by itself" if result.output_norm == "each" else DISTANCE[result.output_norm]
@@ -180,7 +182,7 @@ def _as_view(result: LipschitzResult, rows: tuple[tuple[float, ...], ...], path:
     if result.reason:
         table.add_row("reason", Text(result.reason))
     if result.certificate is not None:
-        table.add_row("certificate", Text(path or "made and checked, not kept: give --out DIR"))
+        table.add_row("certificate", Text(path or f"made and checked, {outcome.unkept(out)}"))
     return table if not isinstance(result.upper, list) else Group(table, Text(), *_each(result, rows))
 
 

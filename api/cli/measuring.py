@@ -16,12 +16,12 @@ from typer import BadParameter
 from provenn.api.cli import artifacts, outcome
 from provenn.api.cli.chart import Axis, Chart, Line, axis, drawn, require_drawable
 from provenn.api.cli.outcome import CannotWrite, ExitCode
-from provenn.api.cli.progress import progress_bar
+from provenn.api.cli.progress import Bar, progress_bar
 from provenn.api.cli.questions import require_class
 from provenn.api.files import read_file, read_inputs, read_labels
 from provenn.api.tightness import Question, TightnessResult, measure
 from provenn.models.reading import read
-from provenn.verifier.errors import InvalidSpecification
+from provenn.verifier.errors import InvalidModel, InvalidSpecification
 from provenn.verifier.graph import Graph
 from provenn.verifier.numbers import exact
 
@@ -72,8 +72,7 @@ def run(request: Request, as_json: bool) -> int:
     found = []
     with progress_bar() as bar:
         for path in request.models:
-            graph = read(read_file(path))
-            found.append(measure(graph, request.question(graph), bar))
+            found.append(_measured(request, path, bar))
     trouble: CannotWrite | None = None
     plot: str | None = None
     if request.plot is not None:
@@ -88,6 +87,16 @@ def run(request: Request, as_json: bool) -> int:
         outcome.complain(trouble, as_json=False)
         return ExitCode.INTERNAL
     return ExitCode.VERIFIED
+
+
+def _measured(request: Request, path: Path, bar: Bar) -> TightnessResult:
+    """One network.   Raises: InvalidModel, UnsupportedOp, naming the file; as `Request.question`."""
+    try:
+        graph = read(read_file(path))
+        return measure(graph, request.question(graph), bar)
+    except InvalidModel as error:
+        error.args = (f"{path}: {error}",)
+        raise
 
 
 def chart(request: Request, found: list[TightnessResult]) -> Chart:

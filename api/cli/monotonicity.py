@@ -26,7 +26,15 @@ from provenn.api.domain import Place, columns
 from provenn.api.files import read_file
 from provenn.api.lipschitz_question import matrix
 from provenn.api.monotone import question
-from provenn.api.monotonicity import Dependence, MonotonicityResult, Options, Question, Trend, monotonicity
+from provenn.api.monotonicity import (
+    Dependence,
+    MonotonicityResult,
+    Options,
+    Question,
+    Trend,
+    monotonicity,
+    require_several,
+)
 from provenn.api.statements import at_least, at_most, named
 from provenn.models.specification.monotone import Monotone
 from provenn.solvers.base import Verdict
@@ -92,12 +100,13 @@ class Asked:
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What is known, and where it was written: the certificate, and pairs by row, column and kind."""
+    """What is known, and where it was written, if in `out`: the certificate, and pairs by row, column and kind."""
 
     asked: Asked
     result: MonotonicityResult
     certificate: str | None
     pairs: dict[tuple[int, int, str], str]
+    out: Path | None
 
     @property
     def verdict(self) -> Verdict:
@@ -120,7 +129,7 @@ def run(request: Request | Stated, options: Options, as_json: bool) -> int:
             pairs = _kept(request.out, result.dependences)
         except CannotWrite as error:
             trouble = error
-    answer = Answer(asked, result, proof, pairs)
+    answer = Answer(asked, result, proof, pairs, request.out)
     said = _as_json(answer, time.monotonic() - start)
     said |= {"error": outcome.described(trouble)} if trouble else {}
     outcome.show(said, _as_view(answer), as_json)
@@ -142,6 +151,11 @@ def _asked(request: Request, model: LoadedModel) -> Asked:
     except InvalidSpecification as error:
         raise BadParameter(str(error), param_hint="--features") from None
     places = [request.where.ball(graph.input_shape)] if domain is None else domain.places(asked)
+    try:
+        for place in places:
+            require_several(asked, place)
+    except InvalidSpecification as error:
+        raise BadParameter(str(error), param_hint="--features") from None
     names = {column: f"input {column}" for column in asked}
     if domain is not None:
         names = {column: domain.feature(str(column)).name for column in asked}
@@ -232,7 +246,7 @@ def _as_view(answer: Answer) -> RenderableType:
     if result.reason:
         table.add_row("reason", Text(result.reason))
     if result.certificate is not None:
-        table.add_row("certificate", Text(answer.certificate or "made and checked, not kept: give --out DIR"))
+        table.add_row("certificate", Text(answer.certificate or f"made and checked, {outcome.unkept(answer.out)}"))
     more = len(result.dependences) - SHOWN
     rest = [Text(f"... and {more} more; --json lists all")] if more > 0 else []
     return Group(table, Text(), _each(answer), *rest)

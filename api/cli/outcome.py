@@ -39,6 +39,11 @@ class CannotWrite(ProvennError):
         super().__init__(f"cannot write to {path}: {reason}. Free some space or give another folder with --out")
 
 
+def unkept(folder: object | None) -> str:
+    """Why something is not in the folder of --out."""
+    return "not kept: give --out DIR" if folder is None else f"not kept: {folder} cannot be written"
+
+
 def show(answer: Mapping[str, Any], view: RenderableType, as_json: bool) -> None:
     """The answer on stdout: one JSON object for programs, the view for people."""
     if as_json:

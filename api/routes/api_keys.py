@@ -11,13 +11,14 @@ from pydantic import AwareDatetime, BeforeValidator, Field
 
 from provenn.api import wire
 from provenn.api.auth import FORBIDDEN, Admin, Caller
+from provenn.api.json_bodies import JsonRoute
 from provenn.api.keys import Grant, Scope
 from provenn.api.problems import invalid, not_found, problem
 from provenn.api.routes.paging import Limit, unknown_cursor
 from provenn.api.service import Parts, Service
 from provenn.api.tables import KeyRow
 
-router = APIRouter(prefix="/v1/api-keys", tags=["access"])
+router = APIRouter(prefix="/v1/api-keys", tags=["access"], route_class=JsonRoute)
 DAY = 86_400.0
 EXAMPLES = {"reader": {"summary": "A key that reads", "value": {"name": "dashboard", "scopes": ["read"]}}}
 Cursor = Annotated[str | None, Query(pattern="^[0-9a-f]{16}$", description="`next` of the page before")]

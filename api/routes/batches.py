@@ -20,6 +20,7 @@ from provenn.api.batch.results import BUNDLE
 from provenn.api.batch_schemas import BatchRequest
 from provenn.api.jobs.batch_rows import Taken, TakeRow
 from provenn.api.jobs.child import Descriptor
+from provenn.api.json_bodies import JsonRoute
 from provenn.api.problems import INTERNAL, not_found, problem
 from provenn.api.routes.attesting import called, envelope
 from provenn.api.routes.jobs import AT_ONCE, MODEL_ID, IdempotencyKey, queued
@@ -31,7 +32,7 @@ from provenn.api.tables import FileRow, JobRow
 from provenn.api.wire import Digest, Text
 from provenn.verifier.check import CertificateRejected
 
-router = APIRouter(prefix="/v1/batches", tags=["batches"])
+router = APIRouter(prefix="/v1/batches", tags=["batches"], route_class=JsonRoute)
 log = logging.getLogger("provenn.api")
 EXAMPLES = {
     "radii": {

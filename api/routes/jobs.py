@@ -16,6 +16,7 @@ from provenn.api.batch_schemas import File
 from provenn.api.jobs.model import State
 from provenn.api.jobs.questions import question
 from provenn.api.jobs.store import Which
+from provenn.api.json_bodies import JsonRoute
 from provenn.api.keys import Scope, allows
 from provenn.api.problems import CONFLICT, not_found, problem
 from provenn.api.routes.admission import check
@@ -28,7 +29,7 @@ from provenn.api.service import Parts, Service
 from provenn.api.tables import DatasetRow, JobRow, ModelRow
 from provenn.api.wire import Digest, Text
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=JsonRoute)
 MODEL_ID = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 EXAMPLES = {
     "images": {

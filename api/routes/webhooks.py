@@ -9,6 +9,7 @@ from fastapi import APIRouter, Body
 from pydantic import AwareDatetime, Field
 
 from provenn.api.auth import Admin
+from provenn.api.json_bodies import JsonRoute
 from provenn.api.problems import not_found
 from provenn.api.routes.shown import moment
 from provenn.api.service import Parts
@@ -16,7 +17,7 @@ from provenn.api.tables import WebhookRow
 from provenn.api.webhooks import new_secret
 from provenn.api.wire import Request, Response, Text
 
-router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"])
+router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"], route_class=JsonRoute)
 EXAMPLES = {"team": {"summary": "A team's server", "value": {"url": "https://hooks.example.com/provenn"}}}
 
 

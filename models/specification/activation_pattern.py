@@ -171,7 +171,10 @@ def _active(margin: Fraction, kind: np.dtype[np.floating]) -> str:
 
 def _pattern(name: str, given: str | Pattern, digest: str, files: Callable[[str], bytes]) -> Pattern:
     """The pattern of this network.   Raises: InvalidSpecification."""
-    pattern = read_pattern(files(given)) if isinstance(given, str) else given
+    try:
+        pattern = read_pattern(files(given)) if isinstance(given, str) else given
+    except InvalidSpecification as error:
+        raise InvalidSpecification(f'"{name}": {given if isinstance(given, str) else "its content"}: {error}') from None
     if pattern.model != digest:
         known = f"it is about a network of sha256 {pattern.model}, not {digest}"
         raise InvalidSpecification(f'"{name}": {known}: mine it again from this network')

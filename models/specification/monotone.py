@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -73,8 +74,10 @@ class Monotone:
 
     @property
     def _place(self) -> str:
-        if self.region is not None:
-            return fields.around(self.region.epsilon, self.region.norm, self.region.clip)
+        if (region := self.region) is not None:
+            exact = all(Fraction(float(x)) == x for x in region.input)
+            rounded = "" if exact else " (its numbers rounded to float64)"
+            return fields.around(region.epsilon, region.norm, region.clip) + rounded
         held = [f"{name} held at {value}" for name, value in self.fixed.items()]
         return ", ".join([f"every input of the domain in {self.file or 'the document'}", *held])
 

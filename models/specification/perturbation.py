@@ -122,6 +122,9 @@ def stated(document: Mapping[str, Any], model: bytes, files: Callable[[str], byt
     if len(asked.input) != size:
         raise InvalidSpecification(f'"input" has {len(asked.input)} numbers, but the network has {size} inputs')
     excluded = asked.excluded(outputs)
+    _require_held(asked, network.input_type)
+    if asked.shape:
+        Image.of(asked.shape, inputs, asked.layout)
     found = parameters(asked, inputs)
     clip = None if asked.clip is None else (float(asked.clip[0]), float(asked.clip[1]))
     composed = parametrized(model, Map(found.base, np.array(found.directions), clip))
@@ -129,6 +132,21 @@ def stated(document: Mapping[str, Any], model: bytes, files: Callable[[str], byt
     box = InputSet(tuple(lower), tuple(upper))
     words = f"{asked.wins} for {' and '.join(found.words)}{_manner(asked, found, network.input_type)}"
     return Stated(composed, from_cases([Case(box, excluded)]), words)
+
+
+def _require_held(asked: Document, kind: np.dtype[np.floating]) -> None:
+    """Raises: InvalidSpecification naming where a number is that `kind`, in which the network computes, has not."""
+    named: list[tuple[str, Iterable[Fraction]]] = [('"input"', asked.input), ('"clip"', asked.clip or ())]
+    for number, each in enumerate(asked.perturbations):
+        where = f'"perturbations"[{number}]'
+        if isinstance(each, Contrast):
+            named.append((f'{where}."about"', [x - each.about for x in asked.input]))
+        elif isinstance(each, Linear):
+            named += [(f'{where}."directions"[{place}]', row) for place, row in enumerate(each.directions)]
+    most = Fraction(float(np.finfo(kind).max))
+    for where, numbers in named:
+        if any(abs(x) > most for x in numbers):
+            raise InvalidSpecification(f"{where}: a number is too large for {kind}, in which the network computes")
 
 
 def _manner(asked: Document, found: Parameters, kind: np.dtype[np.floating]) -> str:

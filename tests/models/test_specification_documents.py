@@ -163,9 +163,9 @@ def test_monotone_is_a_question_of_its_own() -> None:
     )
     said = {
         found: "all outputs only rise with 1, 4-6, for every input within l-infinity distance 0.05 of the one in the "
-        "document",
+        "document (its numbers rounded to float64)",
         wide: "differences of outputs (pairs:3) only rise with 1, 4-6, for every input within l2 distance 0.05 of the "
-        "one in the document, its values in [0, 1]",
+        "one in the document, its values in [0, 1] (its numbers rounded to float64)",
         inline: "all outputs only rise with 1, 4-6, for every input of the domain in the document, b held at 0.5",
         beside: "all outputs only rise with 1, 4-6, for every input of the domain in d.json",
     }
