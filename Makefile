@@ -26,7 +26,7 @@ demo: $(DONE)    ## train, serve, upload, certify 100 digits, re-check every cer
 	$(BIN)/python examples/demo.py
 
 test: $(DONE)    ## all tests but the slow ones
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 4 --dist loadgroup -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadgroup -m "not slow"
 
 slow: $(DONE)    ## the slow ones: other stores, long forms, whole suites of others
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
