@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from provenn.api.certification import ItemResult, LoadedModel, Options, certify, load_model
+from provenn.api.pattern_schemas import LEAST
 from provenn.api.results import Counterexample
 from provenn.models.activation_pattern import Labels, Mined, Pattern
 from provenn.models.executor import OnnxExecutor
@@ -309,7 +310,7 @@ class Search:
 
     start: Fraction = Fraction(1, 64)
     largest: Fraction = Fraction(1)
-    least: Fraction = Fraction(1, 4096)
+    least: Fraction = LEAST
     ratio: float = 1.1
 
     def bracket(
@@ -355,7 +356,7 @@ class Search:
             return None if high / COARSE < self.least else _short(high / COARSE)
         if high <= low * Fraction(self.ratio):
             return None
-        return Fraction(f"{float(low * high) ** 0.5:.6g}")
+        return Fraction(f"{float(low) ** 0.5 * float(high) ** 0.5:.6g}")
 
 
 def _short(radius: Fraction) -> Fraction:

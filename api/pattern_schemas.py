@@ -10,10 +10,12 @@ from pydantic import ConfigDict, Field, model_validator
 from provenn.api.wire import Digest, Label, Number, Range, Request, Response, Text
 from provenn.models.activation_pattern import Pattern
 from provenn.verifier.errors import InvalidSpecification
-from provenn.verifier.numbers import spoken
+from provenn.verifier.numbers import require_moderate, spoken
 
 CLASSES, LAYERS = 10_000, 1000
 """Of one job, at most."""
+LEAST = Fraction(1, 4096)
+"""No smaller radius is asked about, unless the largest is smaller itself."""
 
 
 class PatternsRequest(Request):
@@ -101,7 +103,25 @@ class RadiusRequest(Request):
             raise ValueError("give either label or pattern, which says its class itself")
         if self.clip is not None and not self.clip[0] <= min(self.input) <= max(self.input) <= self.clip[1]:
             raise ValueError(f"the input lies outside of clip {list(self.clip)}")
+        try:
+            self._require_boxes()
+        except InvalidSpecification as error:
+            raise ValueError(str(error)) from error
         return self
+
+    def _require_boxes(self) -> None:
+        """An end of clip stands for its decimal, the input for its very float, which may be a little outside of it.
+
+        Raises: InvalidSpecification for a box that is empty, or beyond float64.
+        """
+        lowest, highest, largest = Fraction(min(self.input)), Fraction(max(self.input)), spoken(self.largest)
+        require_moderate(lowest - largest)
+        require_moderate(highest + largest)
+        if self.clip is None:
+            return
+        low, high, least = spoken(self.clip[0]), spoken(self.clip[1]), min(largest, LEAST)
+        if highest - least > high or lowest + least < low:
+            raise InvalidSpecification(f"nothing within {float(least):g} of the input lies in clip {list(self.clip)}")
 
     @property
     def winner(self) -> int:

@@ -124,7 +124,7 @@ class Judge:
 
     def _falsified(self, told: Radius, answer: Answer) -> float | None:
         """The radius, if its counterexample is one in the executor here."""
-        if told.falsified is None or told.counterexample is None or not told.falsified > 0:
+        if told.falsified is None or told.counterexample is None or not 0 < told.falsified <= self.asked.largest:
             return None
         shown = Counterexample(input=told.counterexample, output=[], original=None)
         item = answer.item.model_copy(update={"verdict": FALSIFIED, "counterexample": shown})

@@ -228,3 +228,43 @@ def test_both_radii_of_the_library_are_about_the_very_same_boxes() -> None:
     assert found.within.item.certificate is not None
     text = specification(asked, Fraction(1, 4), 2).text
     assert provenn.check(found.within.item.certificate, restricted, text).verdict == "verified"
+
+
+@pytest.mark.parametrize(
+    ("words", "radius"),
+    [
+        ("beyond float64", AROUND | {"label": 0, "largest": 1e308}),
+        ("beyond float64", {"input": [1.7e308, 0.0], "label": 0}),
+        ("beyond float64", {"input": [1e301, 0.0], "label": 0, "largest": 1e301}),
+        ("lies in clip", {"input": [0.1, 0.05], "label": 0, "clip": [0, 0.1], "largest": 1e-30}),
+    ],
+)
+def test_a_box_that_is_empty_or_beyond_float64_is_refused_at_the_door(
+    server: Server, words: str, radius: dict[str, Any]
+) -> None:
+    answer = server.client.post("/v1/jobs", json={"model": server.model(MODEL), "radius": radius})
+    assert answer.status_code == 422, answer.text
+    assert words in answer.text
+
+
+def test_an_input_on_the_end_of_clip_is_none_outside(server: Server) -> None:
+    edge = {"input": [0.1, 0.05], "label": 0, "clip": [0, 0.1], "largest": 0.1}
+    assert ended(server, edge)["result"]["items"][0]["radius"]["whole"]
+
+
+def test_a_search_among_huge_radii_ends() -> None:
+    def so_far(radius: Fraction) -> ItemResult:
+        return ItemResult("verified" if radius < 10**200 else "unknown", "crown", None, 0.0)
+
+    found = Search(largest=Fraction(10**300)).bracket(so_far)
+    assert 10**200 / 1.1 < found.verified < 10**200
+
+
+@pytest.mark.parametrize("falsified", [float("inf"), float("nan"), -1.0, 1e308, 2.0])
+def test_a_client_believes_no_counterexample_at_a_radius_that_was_not_asked_about(falsified: float) -> None:
+    radius = {"verified": 0.0, "falsified": falsified, "counterexample": [0.0, 1.0], "whole": False, "inhabited": None}
+    item = dict.fromkeys(Item.model_fields) | {"index": 0, "verdict": "unknown", "method": "auto", "seconds": 0.0}
+    judge = Judge.of(RadiusRequest(**AROUND, label=0), MODEL, (2,), "real")
+    answer = item | {"semantics": "real", "warnings": [], "radius": radius}
+    assert judged(judge, answer, None).falsified is None
+    assert judged(judge, answer | {"radius": radius | {"falsified": 1.0}}, None).falsified == 1.0
