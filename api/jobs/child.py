@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import forkserver, popen_forkserver, reduction, spawn, util
 from multiprocessing.connection import Connection, wait
@@ -85,7 +85,8 @@ class Child:
             if self.why is None:
                 self.why = why
             if self._code is None and self._popen.returncode is None and not wait([self._popen.sentinel], 0):
-                os.kill(self.pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):  # it ended just now: its exit code is on the way
+                    os.kill(self.pid, signal.SIGKILL)
 
     def close(self) -> int:
         """The exit code, negative for a signal; a child that is still there gets a second to end by itself."""

@@ -341,3 +341,15 @@ def test_cpu_time_is_limited() -> None:
     child = slot.start(JobRow(project_id="p", model_id="m"), Order(Spin(), 0.2))
     assert list(child.messages()) == []
     assert child.close() == -signal.SIGXCPU
+
+
+def test_a_child_that_ends_just_when_it_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The forkserver reaps it first and says so after: in between nobody has its process id."""
+    slot = Slot(NURSERY, Limits(None, None))
+    child = slot.start(JobRow(project_id="p", model_id="m"), Order(Spin(), 600.0))
+    os.kill(child.pid, signal.SIGKILL)
+    wait_for(lambda: not Path(f"/proc/{child.pid}").exists())
+    with monkeypatch.context() as patched:
+        patched.setattr("provenn.api.jobs.child.wait", lambda sentinels, timeout: [])
+        child.kill("it is not needed any more")
+    assert child.close() == -signal.SIGKILL
