@@ -68,7 +68,8 @@ class Server:
 
     def __init__(self, url: str, service: Service) -> None:
         self.url, self.service = url, service
-        self.client = httpx.Client(base_url=url, timeout=DEADLINE)
+        # The server ends connections that are idle for 5 seconds: one that is as old is not used again.
+        self.client = httpx.Client(base_url=url, timeout=DEADLINE, limits=httpx.Limits(keepalive_expiry=2))
 
     def upload(self, data: bytes, name: str = "network.onnx") -> httpx.Response:
         return self.client.post("/v1/models", files={"file": (name, data)})

@@ -76,6 +76,7 @@ class Service:
     port: int
     process: subprocess.Popen[bytes] | None = None
     sessions: set[int] = field(default_factory=set)
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def url(self) -> str:
@@ -99,6 +100,18 @@ class Service:
         assert self.process is not None
         self.process.kill()
         self.process.wait()
+
+    def restart(self) -> None:
+        """Without warning."""
+        with self.lock:
+            self.kill()
+            self.start()
+
+    def keep(self) -> None:
+        """Starts it again if it has ended by itself, as one does whose database goes away while it starts."""
+        with self.lock:
+            if self.process is not None and self.process.poll() is not None:
+                self.start()
 
     def stop(self) -> None:
         assert self.process is not None
@@ -151,6 +164,7 @@ class Storm:
                     return answer
             except httpx.TransportError:
                 self.faults["requests broken off"] += 1
+                self.service.keep()
             if time.monotonic() > end:
                 raise TimeoutError(f"{method} {path} was not answered")
             time.sleep(0.05)
@@ -182,9 +196,8 @@ class Storm:
             self.faults["workers killed"] += 1
 
     def _server(self) -> None:
-        self.service.kill()
+        self.service.restart()
         self.faults["servers killed"] += 1
-        self.service.start()
         time.sleep(self.chance.uniform(0, 6))  # often before it is up
 
     def _database(self) -> None:
